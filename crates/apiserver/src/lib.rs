@@ -1,0 +1,1 @@
+//! kube-apiserver: authentication, authorization, admission and the registry over the store.

@@ -1,0 +1,1 @@
+//! Clock, task scopes, identities, quantities and the kernel preflight: what every crate takes from outside.

@@ -1,0 +1,1 @@
+//! Transports for `kube::Client`, shared informers, work queues, events and leader election.

@@ -1,0 +1,1 @@
+//! kube-controller-manager: one folder per controller.

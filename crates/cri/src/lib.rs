@@ -1,0 +1,1 @@
+//! The CRI server: images, snapshots, sandboxes and streaming.

@@ -1,0 +1,1 @@
+//! Cluster DNS: services, headless and named pods, and forwarding.

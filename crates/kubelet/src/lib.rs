@@ -1,0 +1,1 @@
+//! kubelet: pod workers, probes, volumes, cgroups, status and the node's HTTPS API.

@@ -1,0 +1,1 @@
+//! The OCI runtime entry: create, start, exec, kill and delete of one container, single-threaded.

@@ -1,0 +1,1 @@
+//! OpenAPI documents, discovery and Table output made from the schema.

@@ -1,0 +1,1 @@
+//! Defaulting, pruning and validation of schema-shaped values.

@@ -1,0 +1,1 @@
+//! Whole-cluster stories: real processes, real containers, network namespaces of their own.

@@ -1,0 +1,3 @@
+//! Tasks of the project: tests, checks, generated code and benchmarks.
+
+fn main() {}
