@@ -1,1 +1,15 @@
-//! Clock, task scopes, identities, quantities and the kernel preflight: what every crate takes from outside.
+//! What every crate takes from outside: clock, task scopes, identities and quantities.
+//!
+//! `base` knows nothing of Kubernetes objects, of HTTP or of any component.
+
+mod clock;
+mod identity;
+pub mod quantity;
+mod reference;
+mod scope;
+
+pub use clock::{Clock, ManualClock, SharedClock, SystemClock, system_clock};
+pub use identity::UserInfo;
+pub use quantity::Quantity;
+pub use reference::reference_dir;
+pub use scope::{Cancelled, TaskScope};
