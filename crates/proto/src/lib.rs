@@ -1,1 +1,24 @@
 //! Generated gRPC messages and services of CRI, etcd and the plugin protocols.
+
+mod debug;
+
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[rustfmt::skip]
+#[path = "gen/corten_image_v1.rs"]
+mod corten_image_v1;
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[rustfmt::skip]
+#[path = "gen/cri_v1.rs"]
+mod cri_v1;
+
+/// The container runtime interface.
+pub mod cri {
+    /// `runtime.v1` of k8s.io/cri-api.
+    pub use crate::cri_v1 as v1;
+}
+
+/// Services of Corten's own.
+pub mod corten {
+    /// Image administration beside CRI: import.
+    pub use crate::corten_image_v1 as image_v1;
+}
