@@ -5,11 +5,13 @@ mod debug;
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 #[rustfmt::skip]
 #[path = "gen/corten_image_v1.rs"]
-mod corten_image_v1;
+#[doc(hidden)]
+pub mod corten_image_v1;
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 #[rustfmt::skip]
 #[path = "gen/cri_v1.rs"]
-mod cri_v1;
+#[doc(hidden)]
+pub mod cri_v1;
 
 /// The container runtime interface.
 pub mod cri {
