@@ -1,0 +1,32 @@
+//! The files in which a shim keeps what must not be lost.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::wire::{CONTAINER_FILE, CONTAINERS_DIR, ContainerState};
+
+/// Nanoseconds since 1970.
+pub(crate) fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+}
+
+/// Replaces a container's state file; when this returns the new one is on disk.
+pub(crate) fn write_container(dir: &Path, state: &ContainerState) -> io::Result<()> {
+    let folder = dir.join(CONTAINERS_DIR).join(&state.container.id);
+    std::fs::create_dir_all(&folder)?;
+    let temporary = folder.join(".state.json.tmp");
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(state)?)?;
+    file.sync_data()?;
+    std::fs::rename(&temporary, folder.join(CONTAINER_FILE))?;
+    std::fs::File::open(&folder)?.sync_all()
+}
+
+/// Forgets a container.
+pub(crate) fn remove_container(dir: &Path, id: &str) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir.join(CONTAINERS_DIR).join(id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
