@@ -1,1 +1,26 @@
 //! The in-memory keyspace with history at etcd's revisions, its write-ahead log and watches.
+//!
+//! Callers see the [`Store`] trait and the values it moves: [`Entry`], [`Txn`], [`Watcher`]. `Embedded` is the store
+//! of one member; Raft and an external etcd stand behind the same trait.
+
+mod entry;
+mod error;
+mod history;
+mod hub;
+mod key;
+mod keyspace;
+mod limits;
+mod revision;
+mod store;
+mod txn;
+mod watch;
+
+pub use entry::{Entry, Memo};
+pub use error::Error;
+pub use history::HistoryLimits;
+pub use key::{Key, KeyRange};
+pub use limits::*;
+pub use revision::{LeaseId, Revision};
+pub use store::{LeaseStatus, RangeOptions, RangeResult, Store};
+pub use txn::{Compare, CompareOp, CompareTarget, Delete, Durability, Op, OpResult, Put, Txn, TxnResult};
+pub use watch::{Event, EventKind, WatchBatch, WatchOptions, Watcher};

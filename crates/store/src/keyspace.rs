@@ -1,0 +1,169 @@
+//! What readers see: the newest state, the history, and the watchers. One writer publishes; nothing here waits.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::history::{Change, History, Map, Piece, Undo};
+use crate::hub::{Hub, Subscription};
+use crate::{Entry, Error, Key, KeyRange, RangeOptions, RangeResult, Revision, WatchOptions, Watcher};
+
+/// One state of the keyspace.
+#[derive(Clone, Default)]
+pub(crate) struct State {
+    pub(crate) revision: Revision,
+    pub(crate) map: Map,
+    /// Keys and values together.
+    pub(crate) bytes: usize,
+}
+
+/// See the module.
+pub(crate) struct Keyspace {
+    state: ArcSwap<State>,
+    history: RwLock<History>,
+    pub(crate) hub: Hub,
+    revision: watch::Sender<Revision>,
+}
+
+impl Keyspace {
+    /// A keyspace at `state`, with the changes that led there as far as they are known: all after `known_from`.
+    pub(crate) fn new(state: State, history: History) -> Arc<Self> {
+        let hub = Hub::default();
+        hub.start_at(state.revision);
+        let revision = watch::Sender::new(state.revision);
+        Arc::new(Self { state: ArcSwap::from_pointee(state), history: RwLock::new(history), hub, revision })
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Shows a new state to readers, then the changes that made it to watchers.
+    pub(crate) fn publish(&self, state: State, changes: &[Change], now: Instant) {
+        let revision = state.revision;
+        {
+            let mut history = self.history.write();
+            history.push(changes, &state.map, now);
+            self.state.store(Arc::new(state));
+        }
+        self.revision.send_replace(revision);
+    }
+
+    /// Hands changes that were published to the watchers.
+    pub(crate) fn notify(&self, changes: &[Change], reached: Revision) {
+        self.hub.dispatch(changes, reached);
+    }
+
+    pub(crate) fn compact(&self, revision: Revision) {
+        self.history.write().compact(revision);
+    }
+
+    pub(crate) fn compact_revision(&self) -> Revision {
+        self.history.read().compacted()
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        self.state.load().map.get(key).cloned()
+    }
+
+    pub(crate) fn range(&self, range: &KeyRange, options: RangeOptions) -> Result<RangeResult, Error> {
+        let state = self.state.load_full();
+        if options.revision.is_zero() || options.revision == state.revision {
+            return Ok(read(&state.map, &Undo::new(), range, options, state.revision));
+        }
+        if options.revision > state.revision {
+            return Err(Error::FutureRevision { current: state.revision });
+        }
+        let (map, undo) = self.history.read().at(range, options.revision, (state.revision, &state.map))?;
+        Ok(read(&map, &undo, range, options, state.revision))
+    }
+
+    pub(crate) fn watch(
+        keyspace: &Arc<Self>,
+        range: KeyRange,
+        options: WatchOptions,
+    ) -> Result<Watcher, Error> {
+        let start = if options.start_revision.is_zero() {
+            keyspace.state.load().revision.next()
+        } else {
+            keyspace.history.read().check_start(options.start_revision)?;
+            options.start_revision
+        };
+        let mut watcher = Watcher::new(keyspace.clone(), range, start, options.progress);
+        watcher.join();
+        Ok(watcher)
+    }
+
+    pub(crate) fn subscribe(
+        keyspace: &Arc<Self>,
+        range: &KeyRange,
+        next: Revision,
+    ) -> Result<Subscription, Revision> {
+        Hub::subscribe(keyspace, range, next)
+    }
+
+    pub(crate) fn replay(
+        &self,
+        range: &KeyRange,
+        from: Revision,
+        upto: Revision,
+        max_events: usize,
+    ) -> Result<Piece, Error> {
+        self.history.read().replay(range, from, upto, max_events)
+    }
+
+    /// Returns once readers see `revision`.
+    pub(crate) async fn wait_for(&self, revision: Revision) -> Result<(), Error> {
+        let mut reached = self.revision.subscribe();
+        reached.wait_for(|at| *at >= revision).await.map(|_| ()).map_err(|_| Error::Closed)
+    }
+}
+
+/// Reads a range from a map with older entries laid over it.
+pub(crate) fn read(
+    map: &Map,
+    undo: &Undo,
+    range: &KeyRange,
+    options: RangeOptions,
+    revision: Revision,
+) -> RangeResult {
+    let mut result = RangeResult { revision, ..RangeResult::default() };
+    if range.is_empty() {
+        return result;
+    }
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    let mut take = |entry: &Arc<Entry>| {
+        result.count += 1;
+        if !options.count_only && result.count <= limit {
+            result.entries.push(entry.clone());
+        }
+    };
+    if let Some(key) = range.as_single() {
+        match undo.get(key) {
+            Some(old) => old.iter().for_each(&mut take),
+            None => map.get(key).iter().for_each(|entry| take(entry)),
+        }
+    } else {
+        merge(map, undo, range, &mut take);
+    }
+    result.more = !options.count_only && result.count > limit;
+    result
+}
+
+fn merge(map: &Map, undo: &Undo, range: &KeyRange, take: &mut impl FnMut(&Arc<Entry>)) {
+    let mut olds = undo.iter().peekable();
+    for (key, entry) in map.range::<(Bound<&[u8]>, Bound<&[u8]>), [u8]>(range.bounds()) {
+        while let Some((_, old)) = olds.next_if(|(old_key, _)| *old_key < key) {
+            old.iter().for_each(&mut *take);
+        }
+        match olds.next_if(|(old_key, _)| *old_key == key) {
+            Some((_, old)) => old.iter().for_each(&mut *take),
+            None => take(entry),
+        }
+    }
+    olds.filter_map(|(_, old): (&Key, _)| old.as_ref()).for_each(take);
+}
