@@ -120,9 +120,21 @@ impl ExecSession {
         }
         let stdin = stdin.then(|| take(&mut fds)).transpose()?.map(FdStream::writer).transpose()?;
         let stdout = stdout.then(|| take(&mut fds)).transpose()?.map(FdStream::reader).transpose()?;
-        let stderr =
-            (stderr && !tty).then(|| take(&mut fds)).transpose()?.map(FdStream::reader).transpose()?;
-        Ok(Self { stdin, stdout, stderr, pid, terminal, connection, exit: None })
+        let stderr = stderr.then(|| take(&mut fds)).transpose()?.map(FdStream::reader).transpose()?;
+        Ok(Self { stdin, stdout, stderr, pid, terminal: None, connection, exit: None })
+    }
+
+    /// All streams are the terminal's master, of which there is one.
+    fn on_terminal(
+        connection: Connection,
+        pid: i32,
+        (stdin, stdout): (bool, bool),
+        master: OwnedFd,
+    ) -> Result<Self, Error> {
+        let stdin = stdin.then(|| duplicate(&master)).transpose()?.map(FdStream::writer).transpose()?;
+        let stdout = stdout.then(|| duplicate(&master)).transpose()?.map(FdStream::reader).transpose()?;
+        let terminal = Some(FdStream::writer(master)?);
+        Ok(Self { stdin, stdout, stderr: None, pid, terminal, connection, exit: None })
     }
 
     /// Waits for the command's end. May be called again and be dropped at its await.
