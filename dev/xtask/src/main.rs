@@ -1,15 +1,32 @@
 //! Tasks of the project: tests, checks, generated code and benchmarks.
 
+mod bench;
+mod packages;
 #[cfg(feature = "protos")]
 mod protos;
+mod run;
+mod test;
+#[cfg(test)]
+mod tidy;
+
+use anyhow::bail;
+
+const USAGE: &str = "usage: cargo xtask TASK
+  test [--quick]   install what the tests need, then check and test everything (--quick: no whole-cluster stories)
+  bench [NAME…]    measure the figures of the README: start, pods, memory, size
+  protos           generate the gRPC code anew (needs --features protos)";
 
 fn main() -> anyhow::Result<()> {
-    match std::env::args().nth(1).as_deref() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["test"] => test::run(test::Extent::Whole),
+        ["test", "--quick"] => test::run(test::Extent::Quick),
+        ["bench", names @ ..] => bench::run(names),
         #[cfg(feature = "protos")]
-        Some("protos") => protos::generate(),
+        ["protos"] => protos::generate(),
         #[cfg(not(feature = "protos"))]
-        Some("protos") => anyhow::bail!("run it as: cargo run -p xtask --features protos -- protos"),
-        Some(other) => anyhow::bail!("unknown task {other:?}; there is: protos"),
-        None => Ok(()),
+        ["protos"] => bail!("run it as: cargo run -p xtask --features protos -- protos"),
+        [] => bail!("no task given\n{USAGE}"),
+        other => bail!("unknown task {other:?}\n{USAGE}"),
     }
 }

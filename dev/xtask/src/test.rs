@@ -1,0 +1,32 @@
+//! `cargo xtask test`: everything that must hold before a change lands.
+
+use crate::packages;
+use crate::run::{command, run as run_command};
+
+/// How much is tested.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// Without the stories in which whole clusters run.
+    Quick,
+}
+
+/// Checks form and lints, then runs the tests of all crates, then the whole-cluster stories.
+pub fn run(extent: Extent) -> anyhow::Result<()> {
+    packages::install()?;
+    run_words(&["cargo", "fmt", "--all", "--check"])?;
+    run_words(&["cargo", "clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    // The binary first: tests of several crates run it.
+    run_words(&["cargo", "build", "--package", "corten"])?;
+    run_words(&["cargo", "test", "--workspace", "--exclude", "testkit", "--lib", "--bins", "--tests"])?;
+    if extent == Extent::Whole {
+        // One story at a time: each starts a cluster on a machine that may have two cores.
+        run_words(&["cargo", "test", "--package", "testkit", "--", "--test-threads=1", "--nocapture"])?;
+    }
+    Ok(())
+}
+
+fn run_words(words: &[&str]) -> anyhow::Result<()> {
+    run_command(&mut command(words))
+}
