@@ -10,16 +10,8 @@ use tokio::sync::watch;
 
 use crate::history::{Change, History, Map, Piece, Undo};
 use crate::hub::{Hub, Subscription};
-use crate::{Entry, Error, Key, KeyRange, RangeOptions, RangeResult, Revision, WatchOptions, Watcher};
-
-/// One state of the keyspace.
-#[derive(Clone, Default)]
-pub(crate) struct State {
-    pub(crate) revision: Revision,
-    pub(crate) map: Map,
-    /// Keys and values together.
-    pub(crate) bytes: usize,
-}
+use crate::state::State;
+use crate::{Entry, Error, KeyRange, RangeOptions, RangeResult, Revision, WatchOptions, Watcher};
 
 /// See the module.
 pub(crate) struct Keyspace {
@@ -73,13 +65,13 @@ impl Keyspace {
     pub(crate) fn range(&self, range: &KeyRange, options: RangeOptions) -> Result<RangeResult, Error> {
         let state = self.state.load_full();
         if options.revision.is_zero() || options.revision == state.revision {
-            return Ok(read(&state.map, &Undo::new(), range, options, state.revision));
+            return Ok(read(&state.map, range, options, state.revision));
         }
         if options.revision > state.revision {
             return Err(Error::FutureRevision { current: state.revision });
         }
         let (map, undo) = self.history.read().at(range, options.revision, (state.revision, &state.map))?;
-        Ok(read(&map, &undo, range, options, state.revision))
+        Ok(collect(options, state.revision, older(&map, &undo, range)))
     }
 
     pub(crate) fn watch(
@@ -123,47 +115,56 @@ impl Keyspace {
     }
 }
 
-/// Reads a range from a map with older entries laid over it.
-pub(crate) fn read(
-    map: &Map,
-    undo: &Undo,
-    range: &KeyRange,
+/// The entries of a range, in key order.
+pub(crate) fn entries<'m>(map: &'m Map, range: &KeyRange) -> impl Iterator<Item = &'m Arc<Entry>> {
+    let one = range.as_single().map(|key| map.get(key));
+    let many = (one.is_none() && !range.is_empty())
+        .then(|| map.range::<(Bound<&[u8]>, Bound<&[u8]>), [u8]>(range.bounds()).map(|(_, entry)| entry));
+    one.flatten().into_iter().chain(many.into_iter().flatten())
+}
+
+/// Reads a range from a map.
+pub(crate) fn read(map: &Map, range: &KeyRange, options: RangeOptions, revision: Revision) -> RangeResult {
+    collect(options, revision, entries(map, range))
+}
+
+fn collect<'m>(
     options: RangeOptions,
     revision: Revision,
+    found: impl Iterator<Item = &'m Arc<Entry>>,
 ) -> RangeResult {
-    let mut result = RangeResult { revision, ..RangeResult::default() };
-    if range.is_empty() {
-        return result;
-    }
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
-    let mut take = |entry: &Arc<Entry>| {
+    let mut result = RangeResult { revision, ..RangeResult::default() };
+    for entry in found {
         result.count += 1;
         if !options.count_only && result.count <= limit {
             result.entries.push(entry.clone());
         }
-    };
-    if let Some(key) = range.as_single() {
-        match undo.get(key) {
-            Some(old) => old.iter().for_each(&mut take),
-            None => map.get(key).iter().for_each(|entry| take(entry)),
-        }
-    } else {
-        merge(map, undo, range, &mut take);
     }
     result.more = !options.count_only && result.count > limit;
     result
 }
 
-fn merge(map: &Map, undo: &Undo, range: &KeyRange, take: &mut impl FnMut(&Arc<Entry>)) {
-    let mut olds = undo.iter().peekable();
-    for (key, entry) in map.range::<(Bound<&[u8]>, Bound<&[u8]>), [u8]>(range.bounds()) {
-        while let Some((_, old)) = olds.next_if(|(old_key, _)| *old_key < key) {
-            old.iter().for_each(&mut *take);
+/// The entries of a range in a newer map, with what came after an older revision undone.
+fn older<'m>(map: &'m Map, undo: &'m Undo, range: &KeyRange) -> impl Iterator<Item = &'m Arc<Entry>> {
+    let mut new = entries(map, range).peekable();
+    let mut old = undo.iter().peekable();
+    std::iter::from_fn(move || {
+        loop {
+            match (new.peek(), old.peek()) {
+                (Some(entry), Some((key, _))) if entry.key < **key => return new.next(),
+                (Some(_), None) => return new.next(),
+                (None, None) => return None,
+                (entry, Some((key, _))) => {
+                    let same = entry.is_some_and(|entry| entry.key == **key);
+                    if same {
+                        new.next();
+                    }
+                    if let Some(entry) = old.next().and_then(|(_, entry)| entry.as_ref()) {
+                        return Some(entry);
+                    }
+                }
+            }
         }
-        match olds.next_if(|(old_key, _)| *old_key == key) {
-            Some((_, old)) => old.iter().for_each(&mut *take),
-            None => take(entry),
-        }
-    }
-    olds.filter_map(|(_, old): (&Key, _)| old.as_ref()).for_each(take);
+    })
 }

@@ -1,20 +1,31 @@
 //! The in-memory keyspace with history at etcd's revisions, its write-ahead log and watches.
 //!
-//! Callers see the [`Store`] trait and the values it moves: [`Entry`], [`Txn`], [`Watcher`]. `Embedded` is the store
+//! Callers see the [`Store`] trait and the values it moves: [`Entry`], [`Txn`], [`Watcher`]. [`Embedded`] is the store
 //! of one member; Raft and an external etcd stand behind the same trait.
 
+mod checkpoint;
+mod core;
+pub mod disk;
+mod embedded;
 mod entry;
 mod error;
 mod history;
 mod hub;
 mod key;
 mod keyspace;
+mod lease;
 mod limits;
+mod log;
 mod revision;
+#[cfg(test)]
+mod sim_tests;
+mod state;
 mod store;
 mod txn;
+mod txn_exec;
 mod watch;
 
+pub use embedded::{Config, Embedded};
 pub use entry::{Entry, Memo};
 pub use error::Error;
 pub use history::HistoryLimits;

@@ -1,0 +1,297 @@
+//! The store of one member, in this process.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use base::{Clock, SharedClock};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::checkpoint::Housekeeping;
+use crate::core::{Command, Core, Parts, Reply};
+use crate::disk::{DirDisk, Disk};
+use crate::history::History;
+use crate::keyspace::Keyspace;
+use crate::lease::Moment;
+use crate::log::{Recovered, SnapshotMeta, recover};
+use crate::state::State;
+use crate::txn_exec::check_limits;
+use crate::{
+    Entry, Error, HistoryLimits, KeyRange, LeaseId, LeaseStatus, RangeOptions, RangeResult, Revision, Store,
+    Txn, TxnResult, WRITE_QUEUE, WatchOptions, Watcher,
+};
+
+/// How a store is kept.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data directory; made if it is not there.
+    pub dir: PathBuf,
+    /// How much of the past can be read and watched.
+    pub history: HistoryLimits,
+    /// Live keys and values may take this many bytes (etcd `--quota-backend-bytes`, by default 2 GiB).
+    pub quota_bytes: usize,
+    /// The size of one file of the log.
+    pub segment_bytes: u64,
+    /// A snapshot is written when this many bytes were logged since the last, or as many as the state has if that is
+    /// more: so it costs no more than the log itself.
+    pub checkpoint_bytes: u64,
+}
+
+impl Config {
+    /// The defaults, in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            history: HistoryLimits::default(),
+            quota_bytes: 2 << 30,
+            segment_bytes: 16 << 20,
+            checkpoint_bytes: 64 << 20,
+        }
+    }
+}
+
+/// See the module. Clones are the same store. It closes when the last one is dropped; [`Embedded::close`] waits for it.
+#[derive(Clone)]
+pub struct Embedded(Arc<Inner>);
+
+struct Inner {
+    keyspace: Arc<Keyspace>,
+    inbox: Arc<Inbox>,
+    clock: SharedClock,
+    durable: bool,
+    health: Arc<Mutex<Option<Error>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Where commands wait for the writer.
+struct Inbox {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    places: Semaphore,
+}
+
+#[derive(Default)]
+struct Queue {
+    commands: VecDeque<Command>,
+    ended: bool,
+}
+
+impl Embedded {
+    /// Opens a data directory, or makes a store in it. Blocks until all of it is in memory.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Format`], [`Error::Locked`], [`Error::Io`], [`Error::NoSpace`].
+    pub fn open(config: &Config, clock: SharedClock) -> Result<Self, Error> {
+        let disk = DirDisk::new(&config.dir).map_err(|source| Error::Io {
+            operation: "create",
+            file: config.dir.clone(),
+            source: Arc::new(source),
+        })?;
+        Self::open_on(Arc::new(disk), config, clock)
+    }
+
+    /// The same on any disk; [`Config::dir`] is not looked at.
+    pub fn open_on(disk: Arc<dyn Disk>, config: &Config, clock: SharedClock) -> Result<Self, Error> {
+        let found = recover(disk, config.segment_bytes, config.history, Moment::of(&*clock))?;
+        let (housekeeping, tidy) = Housekeeping::threaded().map_err(thread_error)?;
+        let parts = parts(found, config, clock, housekeeping);
+        Self::start(parts, vec![tidy])
+    }
+
+    /// A store in memory only: nothing survives it. For tests and trials.
+    pub fn in_memory(clock: SharedClock) -> Result<Self, Error> {
+        let state = State { revision: Revision(1), ..State::default() };
+        let history = History::new(HistoryLimits::default(), Revision::ZERO);
+        let parts = Parts {
+            keyspace: Keyspace::new(state, history),
+            log: None,
+            meta: SnapshotMeta::default(),
+            closed: true,
+            clock,
+            housekeeping: Housekeeping::inline(),
+            quota_bytes: usize::MAX,
+            checkpoint_bytes: u64::MAX,
+        };
+        Self::start(parts, Vec::new())
+    }
+
+    fn start(parts: Parts, mut threads: Vec<JoinHandle<()>>) -> Result<Self, Error> {
+        let (keyspace, clock, durable) = (parts.keyspace.clone(), parts.clock.clone(), parts.log.is_some());
+        let health = Arc::new(Mutex::new(None));
+        let core = Core::new(parts, health.clone());
+        let places = Semaphore::new(WRITE_QUEUE);
+        let inbox = Arc::new(Inbox { queue: Mutex::default(), filled: Condvar::new(), places });
+        let writer = std::thread::Builder::new().name("store-write".to_owned());
+        let (their_inbox, their_clock) = (inbox.clone(), clock.clone());
+        let writer = writer.spawn(move || write(core, &their_inbox, &*their_clock)).map_err(thread_error)?;
+        threads.insert(0, writer);
+        Ok(Self(Arc::new(Inner { keyspace, inbox, clock, durable, health, threads: Mutex::new(threads) })))
+    }
+
+    /// Does what was asked for before, makes all of it durable, and ends. Calls after it fail with
+    /// [`Error::Closed`]; watches end with it.
+    pub async fn close(&self) -> Result<(), Error> {
+        let result = self.ask(Command::Close).await;
+        let threads = std::mem::take(&mut *self.0.threads.lock());
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| _ = thread.join()));
+        // A thread that panicked has ended, too.
+        let _ = joined.await;
+        match result {
+            Err(Error::Closed) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let inbox = &self.0.inbox;
+        inbox.places.acquire().await.map_err(|_| Error::Closed)?.forget();
+        let (reply, answer) = oneshot::channel();
+        inbox.push(command(reply));
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+/// The parts of a core over what was found on disk.
+pub(crate) fn parts(
+    found: Recovered,
+    config: &Config,
+    clock: SharedClock,
+    housekeeping: Housekeeping,
+) -> Parts {
+    Parts {
+        keyspace: Keyspace::new(found.state, found.history),
+        log: Some(found.log),
+        meta: found.meta,
+        closed: found.closed,
+        clock,
+        housekeeping,
+        quota_bytes: config.quota_bytes,
+        checkpoint_bytes: config.checkpoint_bytes,
+    }
+}
+
+fn thread_error(source: std::io::Error) -> Error {
+    Error::Io { operation: "start a thread for", file: PathBuf::from("the store"), source: Arc::new(source) }
+}
+
+impl Inbox {
+    fn push(&self, command: Command) {
+        let mut queue = self.queue.lock();
+        if queue.ended {
+            drop(queue);
+            return command.refuse(Error::Closed);
+        }
+        queue.commands.push_back(command);
+        drop(queue);
+        self.filled.notify_one();
+    }
+}
+
+/// The writer's thread.
+fn write(mut core: Core, inbox: &Inbox, clock: &dyn Clock) {
+    let mut commands = VecDeque::new();
+    while !core.is_closed() {
+        {
+            let mut queue = inbox.queue.lock();
+            while queue.commands.is_empty() && commands.is_empty() {
+                let Some(deadline) = core.deadline() else {
+                    inbox.filled.wait(&mut queue);
+                    continue;
+                };
+                let left = deadline.saturating_duration_since(clock.instant());
+                if left.is_zero() || inbox.filled.wait_for(&mut queue, left).timed_out() {
+                    break;
+                }
+            }
+            inbox.places.add_permits(queue.commands.len());
+            commands.append(&mut queue.commands);
+        }
+        core.step(&mut commands);
+    }
+    let mut queue = inbox.queue.lock();
+    queue.ended = true;
+    inbox.places.close();
+    commands.append(&mut queue.commands);
+    drop(queue);
+    commands.into_iter().for_each(|command| command.refuse(Error::Closed));
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.inbox.push(Command::Close(oneshot::channel().0));
+    }
+}
+
+#[async_trait]
+impl Store for Embedded {
+    fn range(&self, range: &KeyRange, options: RangeOptions) -> Result<RangeResult, Error> {
+        self.0.keyspace.range(range, options)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Arc<Entry>>, Error> {
+        Ok(self.0.keyspace.get(key))
+    }
+
+    fn current_revision(&self) -> Revision {
+        self.0.keyspace.state().revision
+    }
+
+    fn compact_revision(&self) -> Revision {
+        self.0.keyspace.compact_revision()
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
+        check_limits(&txn)?;
+        self.ask(|reply| Command::Txn(txn, reply)).await
+    }
+
+    fn watch(&self, range: KeyRange, options: WatchOptions) -> Result<Watcher, Error> {
+        Keyspace::watch(&self.0.keyspace, range, options)
+    }
+
+    async fn wait_for(&self, revision: Revision) -> Result<(), Error> {
+        self.0.keyspace.wait_for(revision).await
+    }
+
+    async fn read_barrier(&self) -> Result<Revision, Error> {
+        // Writes are shown before they are answered.
+        Ok(self.current_revision())
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.ask(|reply| Command::Compact(revision, reply)).await
+    }
+
+    async fn lease_grant(&self, id: LeaseId, ttl_s: i64) -> Result<LeaseStatus, Error> {
+        self.ask(|reply| Command::LeaseGrant(id, ttl_s, reply)).await
+    }
+
+    async fn lease_revoke(&self, id: LeaseId) -> Result<Revision, Error> {
+        self.ask(|reply| Command::LeaseRevoke(id, reply)).await
+    }
+
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
+        self.ask(|reply| Command::LeaseKeepAlive(id, reply)).await
+    }
+
+    async fn lease_status(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
+        let state = self.0.keyspace.state();
+        state.leases.status(id, self.0.clock.instant()).ok_or(Error::LeaseNotFound(id))
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        Ok(self.0.keyspace.state().leases.ids())
+    }
+
+    fn is_durable(&self) -> bool {
+        self.0.durable && self.0.health.lock().is_none()
+    }
+
+    fn health(&self) -> Result<(), Error> {
+        self.0.health.lock().clone().map_or(Ok(()), Err)
+    }
+}
