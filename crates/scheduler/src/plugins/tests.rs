@@ -1,0 +1,131 @@
+//! What the default filters say of a pod and a node, in upstream's words.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::{Value, json};
+
+use super::registry;
+use crate::framework::{CycleState, Diagnosis, Profile};
+use crate::node_info::NodeInfo;
+use crate::pod_info::PodInfo;
+use crate::snapshot::Snapshot;
+
+fn profile() -> Profile {
+    let client = kube::Client::new(
+        tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no server"))
+        }),
+        "default",
+    );
+    Profile::new("default-scheduler", registry(&client)).unwrap()
+}
+
+fn node(labels: Value, spec: Value, cpu: &str) -> NodeInfo {
+    let node: Node = serde_json::from_value(json!({
+        "metadata": {"name": "n1", "labels": labels},
+        "spec": spec,
+        "status": {"allocatable": {"cpu": cpu, "memory": "4Gi", "pods": "2"}},
+    }))
+    .unwrap();
+    NodeInfo::new(Arc::new(node))
+}
+
+fn pod(name: &str, spec: Value) -> Arc<PodInfo> {
+    let mut full = json!({"containers": [{"name": "c"}]});
+    full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let pod: Pod = serde_json::from_value(
+        json!({"metadata": {"name": name, "uid": name, "namespace": "d"}, "spec": full}),
+    )
+    .unwrap();
+    Arc::new(PodInfo::new(Arc::new(pod)))
+}
+
+/// The message of a pod that finds no place on `node`, or `fits`.
+fn check(spec: Value, node: NodeInfo) -> String {
+    let (profile, pod, mut state) = (profile(), pod("p", spec), CycleState::default());
+    let snapshot = Snapshot::new(vec![Arc::new(node)]);
+    let mut diagnosis = Diagnosis { all_nodes: 1, ..Diagnosis::default() };
+    if let Err(status) = profile.run_pre_filter(&mut state, &pod, &snapshot) {
+        diagnosis.pre_filter = Some(status);
+        return diagnosis.message();
+    }
+    match profile.run_filter(&state, &pod, &snapshot.nodes()[0]) {
+        Ok(()) => "fits".to_owned(),
+        Err(status) => {
+            diagnosis.nodes.insert("n1".to_owned(), status);
+            diagnosis.message()
+        }
+    }
+}
+
+fn cpu(amount: &str) -> Value {
+    json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]})
+}
+
+fn plain() -> NodeInfo {
+    node(json!({"disk": "ssd", "size": "8"}), json!({}), "2")
+}
+
+#[tokio::test]
+async fn filters_speak_as_upstream() {
+    let taint = |effect: &str| json!({"taints": [{"key": "k", "value": "v", "effect": effect}]});
+    let affinity = |operator: &str, key: &str, values: Value| {
+        let requirement = json!({"key": key, "operator": operator, "values": values});
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms": [{"matchExpressions": [requirement]}]}}}})
+    };
+    let mismatch = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
+    let tainted = |effect: &str| node(json!({}), taint(effect), "2");
+    let table: Vec<(Value, NodeInfo, &str)> = vec![
+        (json!({}), plain(), "fits"),
+        (cpu("2"), plain(), "fits"),
+        (cpu("2001m"), plain(), "0/1 nodes are available: 1 Insufficient cpu."),
+        (json!({"nodeSelector": {"disk": "ssd"}}), plain(), "fits"),
+        (json!({"nodeSelector": {"disk": "hdd"}}), plain(), mismatch),
+        (affinity("In", "disk", json!(["nvme", "ssd"])), plain(), "fits"),
+        (affinity("Gt", "size", json!(["7"])), plain(), "fits"),
+        (affinity("Lt", "size", json!(["8"])), plain(), mismatch),
+        (affinity("DoesNotExist", "disk", json!(null)), plain(), mismatch),
+        (
+            json!({}),
+            tainted("NoSchedule"),
+            "0/1 nodes are available: 1 node(s) had untolerated taint {k: v}.",
+        ),
+        (json!({}), tainted("PreferNoSchedule"), "fits"),
+        (json!({"tolerations": [{"key": "k", "operator": "Exists"}]}), tainted("NoExecute"), "fits"),
+        (
+            json!({}),
+            node(json!({}), json!({"unschedulable": true}), "2"),
+            "0/1 nodes are available: 1 node(s) were unschedulable.",
+        ),
+    ];
+    for (spec, node, expected) in table {
+        assert_eq!(check(spec.clone(), node), expected, "{spec}");
+    }
+}
+
+#[tokio::test]
+async fn pods_on_a_node_leave_less_for_others() {
+    let mut full = plain();
+    let port = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
+    full.add_pod(pod("a", port.clone()));
+    full.add_pod(pod("b", cpu("1500m")));
+    let expected = "0/1 nodes are available: 1 Insufficient cpu, 1 Too many pods.";
+    assert_eq!(check(cpu("600m"), full.clone()), expected);
+    full.remove_pod("b");
+    let ports = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+    assert_eq!(check(port, full.clone()), ports);
+    assert_eq!(check(cpu("2"), full), "fits");
+}
+
+#[test]
+fn sidecars_and_init_containers_count_at_their_peak() {
+    let container = |name: &str, cpu: &str, policy: Option<&str>| json!({"name": name, "restartPolicy": policy, "resources": {"requests": {"cpu": cpu}}});
+    let spec = json!({
+        "initContainers": [container("i", "3", None), container("s", "1", Some("Always")), container("j", "4", None)],
+        "containers": [container("a", "1", None), container("b", "500m", None)],
+        "overhead": {"cpu": "100m"},
+    });
+    assert_eq!(pod("p", spec).requests.milli_cpu, 5100, "sidecar and second init container together");
+}
