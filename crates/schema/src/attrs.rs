@@ -72,6 +72,8 @@ pub struct Constraints {
     pub min_properties: Option<u64>,
     /// Greatest number of entries.
     pub max_properties: Option<u64>,
+    /// Fields that must be there (custom kinds; also names that no property describes).
+    pub required: Vec<SmolStr>,
     /// Schemas that must all hold (value validation only, as structural schemas allow).
     pub(crate) all_of: Vec<NodeId>,
     /// Schemas of which one must hold.
@@ -160,6 +162,7 @@ impl Attrs {
             unique_items: false,
             min_properties: None,
             max_properties: None,
+            required: Vec::new(),
             all_of: Vec::new(),
             any_of: Vec::new(),
             one_of: Vec::new(),

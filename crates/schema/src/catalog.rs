@@ -6,8 +6,20 @@ use std::sync::{Arc, OnceLock};
 use smol_str::SmolStr;
 
 use crate::names::{GroupVersion, GroupVersionKind, GroupVersionResource};
-use crate::node::Schema;
+use crate::node::{Arena, Node, NodeId, Schema};
 use crate::resource::Resource;
+
+/// Kinds that every group and version knows.
+const EVERYWHERE: [&str; 7] = [
+    "CreateOptions",
+    "DeleteOptions",
+    "GetOptions",
+    "ListOptions",
+    "PatchOptions",
+    "UpdateOptions",
+    "WatchEvent",
+];
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// One served group with its versions in order of preference.
 #[derive(Debug, Clone)]
@@ -24,7 +36,8 @@ pub struct Catalog {
     pub(crate) resources: Vec<Arc<Resource>>,
     pub(crate) groups: Vec<Group>,
     pub(crate) kinds: HashMap<GroupVersionKind, Schema>,
-    pub(crate) types: HashMap<SmolStr, Schema>,
+    pub(crate) types: HashMap<SmolStr, NodeId>,
+    pub(crate) arena: Arc<Arena>,
     pub(crate) by_gvr: HashMap<GroupVersionResource, usize>,
     pub(crate) by_gvk: HashMap<GroupVersionKind, usize>,
 }
@@ -65,13 +78,28 @@ impl Catalog {
     }
 
     /// The type of any known kind, served or not: `PodList`, `Scale`, `DeleteOptions`, `Status`, old versions.
+    ///
+    /// Request options and `WatchEvent` are known in every group and version.
     pub fn kind(&self, gvk: &GroupVersionKind) -> Option<&Schema> {
-        self.kinds.get(gvk)
+        self.kinds.get(gvk).or_else(|| {
+            let everywhere = EVERYWHERE.contains(&gvk.kind.as_str());
+            everywhere.then(|| self.kinds.get(&GroupVersionKind::new("", "v1", gvk.kind.clone())))?
+        })
     }
 
     /// The type of that full name, e.g. `io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta`.
-    pub fn type_named(&self, name: &str) -> Option<&Schema> {
-        self.types.get(name)
+    pub fn type_named(&self, name: &str) -> Option<Schema> {
+        self.types.get(name).map(|id| Schema { arena: self.arena.clone(), root: *id, openapi: None })
+    }
+
+    /// All types by full name, in no order.
+    pub fn types(&self) -> impl Iterator<Item = (&SmolStr, Node<'_>)> {
+        self.types.iter().map(|(name, id)| (name, Node { arena: &self.arena, id: *id }))
+    }
+
+    /// `metav1.ObjectMeta`.
+    pub fn object_meta(&self) -> Schema {
+        self.type_named(OBJECT_META).unwrap_or_else(Schema::any)
     }
 
     /// All known kinds, in no order.

@@ -64,11 +64,13 @@ pub enum Variant {
 /// When Go writes a field, and so which zero values a typed object keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Presence {
-    /// A pointer, or a value of a custom kind: written when set, a zero value counts as set.
+    /// A pointer: written when set, a zero value counts as set, null as not set.
     #[default]
     Optional,
     /// `omitempty` on a plain value: a zero value, empty list or empty map is not written.
     OmitZero,
+    /// A field of a custom kind: kept as it came, null included.
+    Verbatim,
     /// Always written: a missing value is filled with Go's zero value (`""`, `0`, `{}`; null for lists and maps).
     Always,
 }
@@ -132,18 +134,33 @@ pub(crate) struct Arena {
 pub struct Schema {
     pub(crate) arena: Arc<Arena>,
     pub(crate) root: NodeId,
+    pub(crate) openapi: Option<Arc<Value>>,
 }
 
 impl Schema {
     /// A schema of which nothing is known: every value is kept as it is.
     pub fn any() -> Self {
         let node = NodeData { shape: Shape::Scalar(Scalar::Any), attrs: None };
-        Self { arena: Arc::new(Arena { nodes: vec![node], objects: Vec::new() }), root: NodeId(0) }
+        Self {
+            arena: Arc::new(Arena { nodes: vec![node], objects: Vec::new() }),
+            root: NodeId(0),
+            openapi: None,
+        }
     }
 
     /// The type of the whole object.
     pub fn root(&self) -> Node<'_> {
         Node { arena: &self.arena, id: self.root }
+    }
+
+    /// The OpenAPI v3 schema that a custom kind was loaded from.
+    pub fn openapi(&self) -> Option<&Value> {
+        self.openapi.as_deref()
+    }
+
+    /// True for the schema of a custom kind.
+    pub fn is_custom(&self) -> bool {
+        self.openapi.is_some()
     }
 
     /// A schema whose root is the node at dotted field names (lists and maps are passed through by `*`).
@@ -152,7 +169,7 @@ impl Schema {
             "*" => node.child(),
             name => node.field(name).map(|f| f.node()),
         })?;
-        Some(Schema { arena: self.arena.clone(), root: node.id })
+        Some(Schema { arena: self.arena.clone(), root: node.id, openapi: None })
     }
 }
 
@@ -494,6 +511,8 @@ pub enum Member<'a> {
 /// A protobuf container whose content is inlined in JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Inline<'a> {
+    /// Its protobuf name, e.g. `volumeSource`.
+    pub name: &'a str,
     /// Its number and presence.
     pub proto: Proto,
     /// Its fields, which are also fields of the holder.

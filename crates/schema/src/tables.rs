@@ -1,7 +1,0 @@
-//! Reads the tables under `api/`.
-
-use crate::catalog::Catalog;
-
-pub(crate) fn load() -> Catalog {
-    Catalog::default()
-}
