@@ -1,1 +1,9 @@
-//! Defaulting, pruning and validation of schema-shaped values.
+//! What makes an object right: defaulting, pruning and validation, from its schema and by the checks that kinds share.
+//!
+//! Pure functions over [`schema::Value`]. This crate knows nothing of HTTP, of storage or of single kinds; what is
+//! particular to a kind is in the API server's strategies, made of the checks here.
+
+pub mod field;
+pub mod names;
+
+pub use field::{BadValue, ErrorKind, Errors, FieldError, Path, aggregate, quote};
