@@ -475,6 +475,7 @@ impl<'a> Object<'a> {
             None => {
                 let inline = &data.inlines[at as usize - data.fields.len()];
                 Member::Inline(Inline {
+                    name: &inline.name,
                     proto: inline.proto,
                     object: Object { arena: self.arena, id: inline.object },
                 })
