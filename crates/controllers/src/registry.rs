@@ -1,0 +1,84 @@
+//! The list of controllers: one line each.
+
+use futures::future::BoxFuture;
+
+use crate::context::Context;
+use crate::{Error, Selection, SelectionError};
+
+type Start = fn(Context) -> BoxFuture<'static, Result<(), Error>>;
+
+/// A controller as it is known to flags, RBAC and users.
+pub struct Registration {
+    /// Its name in `--controllers`.
+    pub name: &'static str,
+    /// Its older name there, empty if it has none.
+    pub alias: &'static str,
+    /// Its service account in `kube-system`.
+    pub account: &'static str,
+    /// The component in its events.
+    pub event_source: &'static str,
+    /// How many keys it reconciles at the same time, if not configured.
+    pub workers: usize,
+    /// Whether `*` includes it.
+    pub on_by_default: bool,
+    /// Starts it; returns when its workers run.
+    pub(crate) start: Start,
+}
+
+macro_rules! controllers {
+    ($($name:literal | $alias:literal, $account:literal, $source:literal, $workers:literal, $on:literal, $($path:ident)::+;)*) => {
+        &[$(Registration {
+            name: $name,
+            alias: $alias,
+            account: $account,
+            event_source: $source,
+            workers: $workers,
+            on_by_default: $on,
+            start: |context| Box::pin($($path)::+::start(context)),
+        }),*]
+    };
+}
+
+/// Name and older name, service account, event source, workers, on by default, module.
+#[rustfmt::skip]
+const ALL: &[Registration] = controllers![
+    "deployment-controller" | "deployment", "deployment-controller", "deployment-controller", 5, true, crate::deployment;
+    "replicaset-controller" | "replicaset", "replicaset-controller", "replicaset-controller", 5, true, crate::replicaset;
+    "serviceaccount-controller" | "serviceaccount", "service-account-controller", "service-account-controller", 1, true, crate::service_account;
+    "root-ca-certificate-publisher-controller" | "root-ca-cert-publisher", "root-ca-cert-publisher", "root-ca-cert-publisher", 1, true, crate::root_ca;
+    "endpointslice-controller" | "endpointslice", "endpointslice-controller", "endpoint-slice-controller", 5, true, crate::endpointslice;
+    "endpoints-controller" | "endpoint", "endpoint-controller", "endpoint-controller", 5, true, crate::endpoints;
+    "namespace-controller" | "namespace", "namespace-controller", "namespace-controller", 10, true, crate::namespace;
+];
+
+/// All controllers there are.
+pub fn registrations() -> &'static [Registration] {
+    ALL
+}
+
+/// Those that `selection` selects.
+pub(crate) fn select(selection: &Selection) -> Result<Vec<&'static Registration>, SelectionError> {
+    for name in selection.names() {
+        if !ALL.iter().any(|r| r.name == name || (!r.alias.is_empty() && r.alias == name)) {
+            return Err(SelectionError(name.to_owned()));
+        }
+    }
+    Ok(ALL.iter().filter(|r| selection.includes(&[r.name, r.alias], r.on_by_default)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_unknown_ones_refused() {
+        let mut names: Vec<&str> =
+            ALL.iter().flat_map(|r| [r.name, r.alias]).filter(|n| !n.is_empty()).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert_eq!(select(&Selection::parse("*,-nonsense")).err(), Some(SelectionError("nonsense".into())));
+        assert!(select(&Selection::parse("*,-deployment")).unwrap().iter().all(|r| r.alias != "deployment"));
+    }
+}
