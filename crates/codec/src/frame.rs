@@ -1,0 +1,169 @@
+//! Lists, watch events and Status, put together from parts that are already encoded.
+
+use schema::{SmolStr, Value, value};
+
+use crate::json::{encode_into, encode_string};
+
+/// List metadata (`metav1.ListMeta`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ListMeta {
+    /// Revision of the whole list.
+    pub resource_version: String,
+    /// Token for the next page; empty on the last.
+    pub continue_token: String,
+    /// Items after this page, when known.
+    pub remaining_item_count: Option<i64>,
+}
+
+impl ListMeta {
+    /// As an object.
+    pub fn to_value(&self) -> Value {
+        let mut meta = value!({"resourceVersion": (self.resource_version.as_str())});
+        if !self.continue_token.is_empty() {
+            meta.insert("continue", self.continue_token.as_str());
+        }
+        if let Some(remaining) = self.remaining_item_count {
+            meta.insert("remainingItemCount", remaining);
+        }
+        meta
+    }
+}
+
+/// A JSON list from its items' JSON: `{"kind":"PodList","apiVersion":"v1","metadata":{...},"items":[...]}`.
+pub fn json_list<'a>(
+    api_version: &str,
+    list_kind: &str,
+    meta: &ListMeta,
+    items: impl IntoIterator<Item = &'a [u8]>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(b"{\"kind\":");
+    encode_string(list_kind, &mut out);
+    out.extend_from_slice(b",\"apiVersion\":");
+    encode_string(api_version, &mut out);
+    out.extend_from_slice(b",\"metadata\":");
+    encode_into(&meta.to_value(), &mut out);
+    out.extend_from_slice(b",\"items\":[");
+    for (i, item) in items.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]}\n");
+    out
+}
+
+/// One event of a JSON watch stream: `{"type":"ADDED","object":...}` and a line feed.
+pub fn json_event(event: &str, object: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(object.len() + 32);
+    out.extend_from_slice(b"{\"type\":");
+    encode_string(event, &mut out);
+    out.extend_from_slice(b",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    out
+}
+
+/// One cause in a Status (`metav1.StatusCause`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cause {
+    /// `FieldValueInvalid` and the like.
+    pub reason: SmolStr,
+    /// What is wrong.
+    pub message: String,
+    /// Field path.
+    pub field: String,
+}
+
+/// The answer to a request that failed, or that has no object to give (`metav1.Status`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Status {
+    /// HTTP code.
+    pub code: u16,
+    /// `NotFound` and the like; empty on success.
+    pub reason: SmolStr,
+    /// For people.
+    pub message: String,
+    /// Name of the object or resource in question.
+    pub name: String,
+    /// Its API group.
+    pub group: String,
+    /// Its kind or plural resource, as upstream mixes them.
+    pub kind: String,
+    /// Its UID.
+    pub uid: String,
+    /// What is wrong in detail.
+    pub causes: Vec<Cause>,
+    /// When to try again.
+    pub retry_after_seconds: i32,
+}
+
+impl Status {
+    /// As an object, `details` left out when there is nothing in it.
+    pub fn to_value(&self) -> Value {
+        let failed = self.code >= 400 || (self.code == 0 && !self.reason.is_empty());
+        let mut status = value!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {},
+            "status": (if failed { "Failure" } else { "Success" }),
+        });
+        let texts = [("message", self.message.as_str()), ("reason", self.reason.as_str())];
+        set_texts(&mut status, &texts);
+        let mut details = Value::map();
+        let texts = [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
+        set_texts(&mut details, &texts.map(|(k, v)| (k, v.as_str())));
+        if !self.causes.is_empty() {
+            details.insert("causes", self.causes.iter().map(cause).collect::<Value>());
+        }
+        if self.retry_after_seconds != 0 {
+            details.insert("retryAfterSeconds", self.retry_after_seconds);
+        }
+        if !details.is_zero() {
+            status.insert("details", details);
+        }
+        if self.code != 0 {
+            status.insert("code", i32::from(self.code));
+        }
+        status
+    }
+}
+
+fn set_texts(object: &mut Value, texts: &[(&str, &str)]) {
+    for (key, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
+        object.insert(*key, *text);
+    }
+}
+
+fn cause(cause: &Cause) -> Value {
+    let mut value = Value::map();
+    set_texts(
+        &mut value,
+        &[("reason", cause.reason.as_str()), ("message", &cause.message), ("field", &cause.field)],
+    );
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    #[test]
+    fn list_and_event() {
+        let meta = ListMeta { resource_version: "7".to_owned(), ..ListMeta::default() };
+        let list = json_list("v1", "PodList", &meta, [&b"{}"[..], b"{}"]);
+        let value = json::parse(&list).unwrap();
+        assert_eq!(value.items_at("items").len(), 2);
+        assert_eq!(value.str_at("metadata.resourceVersion"), Some("7"));
+        assert_eq!(json_event("ADDED", b"{}"), b"{\"type\":\"ADDED\",\"object\":{}}\n");
+    }
+
+    #[test]
+    fn status_leaves_out_what_is_empty() {
+        let status =
+            Status { code: 404, reason: "NotFound".into(), message: "no".to_owned(), ..Status::default() };
+        let expected = value!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+            "message": "no", "reason": "NotFound", "code": 404});
+        assert_eq!(status.to_value(), expected);
+    }
+}

@@ -1,0 +1,10 @@
+//! JSON: decoding straight from bytes by schema, and a fast writer.
+
+mod decode;
+mod go;
+mod read;
+mod write;
+
+pub use decode::{Decoded, conform, decode, parse};
+pub(crate) use write::escape;
+pub use write::{encode, encode_into, encode_string};
