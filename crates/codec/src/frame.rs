@@ -1,8 +1,12 @@
 //! Lists, watch events and Status, put together from parts that are already encoded.
 
-use schema::{SmolStr, Value, value};
+use schema::{Catalog, Schema, SmolStr, Value, value};
 
+use crate::Error;
 use crate::json::{encode_into, encode_string};
+use crate::protobuf::{self, wire};
+
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// List metadata (`metav1.ListMeta`).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,6 +66,33 @@ pub fn json_event(event: &str, object: &[u8]) -> Vec<u8> {
     out.extend_from_slice(b",\"object\":");
     out.extend_from_slice(object);
     out.extend_from_slice(b"}\n");
+    out
+}
+
+/// A protobuf list with envelope from its items' messages (without envelopes).
+pub fn protobuf_list<'a>(
+    api_version: &str,
+    list_kind: &str,
+    meta: &ListMeta,
+    items: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Vec<u8>, Error> {
+    let list_meta = Catalog::builtin().type_named(LIST_META).unwrap_or_else(Schema::any);
+    let mut message = Vec::with_capacity(1024);
+    wire::put_bytes(1, &protobuf::encode_message(&meta.to_value(), &list_meta)?, &mut message);
+    items.into_iter().for_each(|item| wire::put_bytes(2, item, &mut message));
+    Ok(protobuf::wrap(api_version, list_kind, &message))
+}
+
+/// One event of a protobuf watch stream: length of four bytes, then a `WatchEvent` without envelope that holds the
+/// object with its own.
+pub fn protobuf_event(event: &str, object: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(object.len() + 8);
+    wire::put_bytes(1, object, &mut raw);
+    let mut out = vec![0; 4];
+    wire::put_bytes(1, event.as_bytes(), &mut out);
+    wire::put_bytes(2, &raw, &mut out);
+    let length = (out.len() - 4) as u32;
+    out[..4].copy_from_slice(&length.to_be_bytes());
     out
 }
 

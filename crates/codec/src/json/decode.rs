@@ -231,7 +231,7 @@ fn omitted(value: &Value) -> bool {
 }
 
 /// Adds the fields that Go always writes.
-fn fill(object: Object<'_>, entries: &mut Vec<(SmolStr, Value)>) {
+pub(crate) fn fill(object: Object<'_>, entries: &mut Vec<(SmolStr, Value)>) {
     for field in object.fields().filter(|f| f.presence() == Presence::Always) {
         if !entries.iter().any(|(k, _)| k == field.name()) {
             entries.push((field.smol_name().clone(), zero(field.node())));
@@ -240,7 +240,7 @@ fn fill(object: Object<'_>, entries: &mut Vec<(SmolStr, Value)>) {
 }
 
 /// Go's zero value as JSON.
-fn zero(node: Node<'_>) -> Value {
+pub(crate) fn zero(node: Node<'_>) -> Value {
     match node.kind() {
         Kind::Object(object) => {
             let mut entries = Vec::new();

@@ -6,5 +6,5 @@ mod read;
 mod write;
 
 pub use decode::{Decoded, conform, decode, parse};
-pub(crate) use write::escape;
+pub(crate) use decode::{fill, zero};
 pub use write::{encode, encode_into, encode_string};

@@ -86,7 +86,7 @@ pub fn encode_string(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends the escaped characters of a string without quotes.
-pub(crate) fn escape(text: &str, out: &mut Vec<u8>) {
+fn escape(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();
     let mut from = 0;
