@@ -162,6 +162,30 @@ impl From<i64> for BadValue {
     }
 }
 
+impl From<&schema::Value> for BadValue {
+    fn from(value: &schema::Value) -> Self {
+        match value {
+            schema::Value::Str(text) => Self::from(text.as_str()),
+            other => Self(Some(json(other))),
+        }
+    }
+}
+
+impl From<Option<&schema::Value>> for BadValue {
+    fn from(value: Option<&schema::Value>) -> Self {
+        value.map_or_else(Self::null, Self::from)
+    }
+}
+
+/// JSON as Go's encoder writes it, which escapes what HTML would take.
+pub fn json(value: &schema::Value) -> String {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    if text.contains(['<', '>', '&']) {
+        return text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+    }
+    text
+}
+
 impl From<bool> for BadValue {
     fn from(truth: bool) -> Self {
         Self(Some(truth.to_string()))

@@ -3,7 +3,16 @@
 //! Pure functions over [`schema::Value`]. This crate knows nothing of HTTP, of storage or of single kinds; what is
 //! particular to a kind is in the API server's strategies, made of the checks here.
 
+mod custom;
+mod defaults;
 pub mod field;
+mod formats;
+pub mod meta;
 pub mod names;
+mod prune;
 
+pub use custom::validate_custom;
+pub use defaults::apply_defaults;
 pub use field::{BadValue, ErrorKind, Errors, FieldError, Path, aggregate, quote};
+pub use formats::matches_format;
+pub use prune::prune;

@@ -38,7 +38,8 @@ const C_IDENTIFIER_TEXT: &str = "a valid C identifier must start with alphabetic
 const HTTP_HEADER: &str = "[-A-Za-z0-9]+";
 const HTTP_HEADER_TEXT: &str = "a valid HTTP header must consist of alphanumeric characters or '-'";
 const CONFIG_MAP_KEY: &str = "[-._a-zA-Z0-9]+";
-const CONFIG_MAP_KEY_TEXT: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
+const CONFIG_MAP_KEY_TEXT: &str =
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
 const PERCENT: &str = "[0-9]+%";
 const PERCENT_TEXT: &str = "a valid percent string must be a numeric string followed by an ending '%'";
 
@@ -163,17 +164,13 @@ pub fn wildcard_subdomain(text: &str) -> Messages {
     out
 }
 
-/// A name with an optional `subdomain/` before it.
+/// A name with an optional `subdomain/` before it (`IsQualifiedName`).
 pub fn qualified_name(text: &str) -> Messages {
-    qualified(text, "a qualified name ")
+    label_key(text)
 }
 
 /// The key of a label (`content.IsLabelKey`).
 pub fn label_key(text: &str) -> Messages {
-    qualified(text, "a valid label key ")
-}
-
-fn qualified(text: &str, what: &str) -> Messages {
     let examples = ["MyName", "my.name", "123-abc"];
     let mut out = Messages::new();
     let mut parts = text.split('/');
@@ -182,7 +179,7 @@ fn qualified(text: &str, what: &str) -> Messages {
         (Some(prefix), Some(name), None) => (Some(prefix), name),
         _ => {
             return vec![format!(
-                "{what}{} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                "a valid label key {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
                 regex_error(QUALIFIED_TEXT, QUALIFIED, &examples)
             )];
         }
@@ -315,8 +312,8 @@ pub fn config_map_key(text: &str) -> Messages {
     if text.len() > SUBDOMAIN_MAX_LEN {
         out.push(max_len(SUBDOMAIN_MAX_LEN));
     }
-    let shape =
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let shape = !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if !shape {
         out.push(regex_error(CONFIG_MAP_KEY_TEXT, CONFIG_MAP_KEY, &["key.name", "KEY_NAME", "key-name"]));
     }
@@ -418,7 +415,7 @@ mod tests {
         assert_eq!(
             qualified_name("a/b/c"),
             [
-                "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with \
+                "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with \
                  an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
                  '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. \
                  'example.com/MyName')"
