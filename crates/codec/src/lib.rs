@@ -3,6 +3,7 @@
 //! - [`json::decode`] is the way in for request bodies: normal form and unknown-field reports in one pass.
 //!   [`json::conform`] does the same to an object that a patch made. [`json::encode`] is the way out.
 //! - [`protobuf`] does both for `application/vnd.kubernetes.protobuf`.
+//! - [`yaml`] turns YAML into JSON text and decodes that.
 //! - [`frame`] assembles lists, watch events and Status from encoded parts.
 //! - [`time`] reads and writes the times of `metav1`.
 //!
@@ -14,6 +15,7 @@ pub mod json;
 pub mod protobuf;
 mod scalar;
 pub mod time;
+pub mod yaml;
 
 pub use error::Error;
 
