@@ -98,13 +98,19 @@ impl Sets {
             }
             set
         };
-        let sets = Self {
+        let mut sets = Self {
             bounding: bits(&wanted.bounding),
             effective: bits(&wanted.effective),
             inheritable: bits(&wanted.inheritable),
             permitted: bits(&wanted.permitted),
             ambient: bits(&wanted.ambient),
         };
+        // The kernel raises only what is in both; as in runc the rest is no error.
+        let raisable = sets.inheritable & sets.permitted;
+        if sets.ambient & !raisable != 0 {
+            log.warning("ambient capabilities that are not inheritable and permitted are left out");
+            sets.ambient &= raisable;
+        }
         if !missing.is_empty() {
             log.warning(&format!("capabilities unknown or not held, left out: {}", missing.join(", ")));
         }
