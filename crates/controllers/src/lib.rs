@@ -16,10 +16,14 @@ pub use registry::{Registration, registrations};
 mod deployment;
 mod endpoints;
 mod endpointslice;
+mod garbage;
 mod namespace;
+mod node_lifecycle;
+mod pod_gc;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod taint_eviction;
 
 /// Why the controllers cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -34,7 +34,7 @@ macro_rules! controllers {
             event_source: $source,
             workers: $workers,
             on_by_default: $on,
-            start: |context| Box::pin($($path)::+::start(context)),
+            start: |context| Box::pin($($path)::+(context)),
         }),*]
     };
 }
@@ -42,13 +42,18 @@ macro_rules! controllers {
 /// Name and older name, service account, event source, workers, on by default, module.
 #[rustfmt::skip]
 const ALL: &[Registration] = controllers![
-    "deployment-controller" | "deployment", "deployment-controller", "deployment-controller", 5, true, crate::deployment;
-    "replicaset-controller" | "replicaset", "replicaset-controller", "replicaset-controller", 5, true, crate::replicaset;
-    "serviceaccount-controller" | "serviceaccount", "service-account-controller", "service-account-controller", 1, true, crate::service_account;
-    "root-ca-certificate-publisher-controller" | "root-ca-cert-publisher", "root-ca-cert-publisher", "root-ca-cert-publisher", 1, true, crate::root_ca;
-    "endpointslice-controller" | "endpointslice", "endpointslice-controller", "endpoint-slice-controller", 5, true, crate::endpointslice;
-    "endpoints-controller" | "endpoint", "endpoint-controller", "endpoint-controller", 5, true, crate::endpoints;
-    "namespace-controller" | "namespace", "namespace-controller", "namespace-controller", 10, true, crate::namespace;
+    "deployment-controller" | "deployment", "deployment-controller", "deployment-controller", 5, true, crate::deployment::start;
+    "replicaset-controller" | "replicaset", "replicaset-controller", "replicaset-controller", 5, true, crate::replicaset::start;
+    "serviceaccount-controller" | "serviceaccount", "service-account-controller", "service-account-controller", 1, true, crate::service_account::start;
+    "root-ca-certificate-publisher-controller" | "root-ca-cert-publisher", "root-ca-cert-publisher", "root-ca-cert-publisher", 1, true, crate::root_ca::start;
+    "endpointslice-controller" | "endpointslice", "endpointslice-controller", "endpoint-slice-controller", 5, true, crate::endpointslice::start;
+    "endpoints-controller" | "endpoint", "endpoint-controller", "endpoint-controller", 5, true, crate::endpoints::start;
+    "namespace-controller" | "namespace", "namespace-controller", "namespace-controller", 10, true, crate::namespace::start;
+    "garbage-collector-controller" | "garbagecollector", "generic-garbage-collector", "garbage-collector-controller", 20, true, crate::garbage::start;
+    "node-lifecycle-controller" | "nodelifecycle", "node-controller", "node-controller", 8, true, crate::node_lifecycle::start;
+    "taint-eviction-controller" | "", "node-controller", "taint-eviction-controller", 8, true, crate::taint_eviction::start;
+    "pod-garbage-collector-controller" | "podgc", "pod-garbage-collector", "pod-garbage-collector", 1, true, crate::pod_gc::start;
+    "replicationcontroller-controller" | "replicationcontroller", "replication-controller", "replication-controller", 5, true, crate::replicaset::start_replication_controllers;
 ];
 
 /// All controllers there are.

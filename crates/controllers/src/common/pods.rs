@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use client::{Cache, Informer};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 
@@ -68,6 +69,31 @@ pub fn next_available<'a>(
 /// The node it is bound to.
 pub fn node_name(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty())
+}
+
+/// Index of pods by node; see [`on_node`].
+const NODE_INDEX: &str = "node";
+
+/// Makes [`on_node`] quick.
+pub fn index_by_node(pods: &Informer<Pod>) {
+    pods.add_index(NODE_INDEX, |pod| node_name(pod).map(str::to_owned).into_iter().collect());
+}
+
+/// The pods bound to a node.
+pub fn on_node(pods: &Cache<Pod>, node: &str) -> Vec<Arc<Pod>> {
+    pods.by_index(NODE_INDEX, node)
+}
+
+/// The condition that says why a pod is disrupted from outside (KEP-3329).
+pub fn disruption_target(reason: &str, message: &str, now: Timestamp) -> PodCondition {
+    PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: super::time::time(now),
+        ..PodCondition::default()
+    }
 }
 
 /// Its name; the API server gives every object one.
