@@ -11,16 +11,19 @@ pub(crate) fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 
-/// Replaces a container's state file; when this returns the new one is on disk.
-pub(crate) fn write_container(dir: &Path, state: &ContainerState) -> io::Result<()> {
+/// Replaces a container's state file. With `durable` it is on disk when this returns; else it survives the shim, but
+/// perhaps not the machine, whose end is the container's too.
+pub(crate) fn write_container(dir: &Path, state: &ContainerState, durable: bool) -> io::Result<()> {
     let folder = dir.join(CONTAINERS_DIR).join(&state.container.id);
     std::fs::create_dir_all(&folder)?;
     let temporary = folder.join(".state.json.tmp");
     let mut file = std::fs::File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(state)?)?;
-    file.sync_data()?;
+    if durable {
+        file.sync_data()?;
+    }
     std::fs::rename(&temporary, folder.join(CONTAINER_FILE))?;
-    std::fs::File::open(&folder)?.sync_all()
+    if durable { std::fs::File::open(&folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Forgets a container.

@@ -134,3 +134,13 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
         }
     }
 }
+
+/// Reads the one descriptor that a runtime sends through a console socket.
+pub(crate) fn receive_one_fd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut byte = [0; 64];
+    let mut fds = VecDeque::new();
+    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+    let mut iov = [IoSliceMut::new(&mut byte)];
+    receive_once(socket.as_raw_fd(), &mut iov, &mut control, MsgFlags::MSG_CMSG_CLOEXEC, &mut fds)?;
+    fds.pop_front().ok_or_else(|| bad_frame("a console socket's message without a terminal"))
+}

@@ -38,7 +38,7 @@ pub async fn clean_up_dead(dir: &Path) -> Result<Vec<ContainerState>, Error> {
             state.exit = Some(unseen_exit());
         }
         state.phase = ContainerPhase::Exited;
-        crate::disk::write_container(dir, &state)
+        crate::disk::write_container(dir, &state, true)
             .map_err(Error::io(format!("write the state of {}", state.container.id)))?;
         containers.push(state);
     }
