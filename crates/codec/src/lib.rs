@@ -5,7 +5,7 @@
 //! - [`protobuf`] does both for `application/vnd.kubernetes.protobuf`.
 //! - [`yaml`] turns YAML into JSON text and decodes that.
 //! - [`frame`] assembles lists, watch events and Status from encoded parts.
-//! - [`time`] reads and writes the times of `metav1`.
+//! - [`schema::time`] (also here as `time`) reads and writes the times of `metav1`.
 //!
 //! This crate knows nothing of resources, HTTP or storage.
 
@@ -14,10 +14,10 @@ pub mod frame;
 pub mod json;
 pub mod protobuf;
 mod scalar;
-pub mod time;
 pub mod yaml;
 
 pub use error::Error;
+pub use schema::time;
 
 /// Deepest nesting of objects and lists that is read. Upstream stops at 10,000, where Rust's stack would not last.
 pub const DEPTH_MAX: usize = 400;

@@ -3,6 +3,7 @@
 //! - [`Value`] and [`Map`] hold any object; [`value!`] writes one in JSON notation; [`Path`] names a place in one.
 //! - [`Schema`] is a type, [`Node`] the cursor with which codecs, rules, merge and OpenAPI walk it. Built-in kinds
 //!   come from the tables under `api/`, custom kinds from OpenAPI by [`Schema::from_openapi`]; both are the same type.
+//! - [`time`] reads and writes the times and durations of `metav1`.
 //! - [`Catalog`] is what a default API server serves; [`Resource`] is one resource in one version.
 //!
 //! This crate knows nothing of encodings, of HTTP or of storage.
@@ -18,6 +19,7 @@ mod path;
 mod resource;
 mod serde_impl;
 mod tables;
+pub mod time;
 mod value;
 
 pub use attrs::{Constraints, ListType, MapType, PatchStrategy, Union, Validation};

@@ -179,7 +179,8 @@ fn column(text: &str) -> Result<Column, String> {
         "age" => return Ok(Column::age()),
         _ => {}
     }
-    let (head, description) = text.split_once(" | ").unwrap_or((text, ""));
+    let (head, description) =
+        text.split_once(" |").map_or((text, ""), |(head, rest)| (head, rest.trim_start()));
     let (kind, name) = word(head);
     let (kind, priority) = match kind.split_once('+') {
         Some((kind, priority)) => (kind, priority.parse().map_err(|_| format!("no priority {priority}"))?),
