@@ -17,6 +17,7 @@ mod deployment;
 mod endpoints;
 mod endpointslice;
 mod garbage;
+mod job;
 mod namespace;
 mod node_lifecycle;
 mod pod_gc;
@@ -24,6 +25,7 @@ mod replicaset;
 mod root_ca;
 mod service_account;
 mod taint_eviction;
+mod ttl_after_finished;
 
 /// Why the controllers cannot start.
 #[derive(Debug, thiserror::Error)]

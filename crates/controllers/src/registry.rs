@@ -53,6 +53,8 @@ const ALL: &[Registration] = controllers![
     "node-lifecycle-controller" | "nodelifecycle", "node-controller", "node-controller", 8, true, crate::node_lifecycle::start;
     "taint-eviction-controller" | "", "node-controller", "taint-eviction-controller", 8, true, crate::taint_eviction::start;
     "pod-garbage-collector-controller" | "podgc", "pod-garbage-collector", "pod-garbage-collector", 1, true, crate::pod_gc::start;
+    "job-controller" | "job", "job-controller", "job-controller", 5, true, crate::job::start;
+    "ttl-after-finished-controller" | "ttl-after-finished", "ttl-after-finished-controller", "ttl-after-finished-controller", 5, true, crate::ttl_after_finished::start;
     "replicationcontroller-controller" | "replicationcontroller", "replication-controller", "replication-controller", 5, true, crate::replicaset::start_replication_controllers;
 ];
 

@@ -73,6 +73,11 @@ impl<K: Eq + Hash + Clone> Expectations<K> {
         }
     }
 
+    /// The uids whose deletion is still expected.
+    pub fn expected_deletions(&self, key: &K) -> HashSet<String> {
+        self.keys.lock().get(key).map(|e| e.deletions.clone()).unwrap_or_default()
+    }
+
     /// Forgets a key whose object is gone.
     pub fn forget(&self, key: &K) {
         self.keys.lock().remove(key);
