@@ -1,1 +1,38 @@
 //! kube-apiserver: authentication, authorization, admission and the registry over the store.
+//!
+//! A request's way: [`http`] (chain: who, how many, may they) → `api` (verbs) → [`registry`] (metadata, managed
+//! fields, [`admission`], [`strategies`]) → store. There is one path for every kind, built in or custom; what a kind
+//! adds is its schema and one strategy. This crate knows no component but the store and the kubelet's HTTP server.
+
+pub mod admission;
+mod api;
+pub mod authn;
+pub mod authz;
+mod bootstrap;
+mod conversions;
+mod core;
+mod crd;
+mod discovery;
+mod encoding;
+mod error;
+mod health;
+mod http;
+mod metrics;
+mod openapi_docs;
+pub mod options;
+mod proxy;
+pub mod registry;
+mod request;
+mod security;
+pub mod selectors;
+mod server;
+mod service;
+pub mod status;
+pub mod strategies;
+mod subresource;
+
+pub use error::Error;
+pub use options::Options;
+pub use server::{ApiService, Server};
+pub use status::{ApiError, ApiResult};
+pub use subresource::{IssuedToken, TokenClaims, TokenIssuer};

@@ -1,0 +1,88 @@
+//! GET of a collection.
+
+use std::sync::Arc;
+
+use http::Response;
+use schema::{Catalog, GroupVersionKind, Value, value};
+
+use super::{Call, list_body, render};
+use crate::http::negotiate::{Accept, Form};
+use crate::http::{Body, respond};
+use crate::registry::options::ListOptions;
+use crate::registry::{Filter, ListPage, ListRequest, Served};
+use crate::status::ApiResult;
+
+pub(super) async fn serve(
+    call: &Call<'_>,
+    served: &Arc<Served>,
+    accept: Accept,
+) -> ApiResult<Response<Body>> {
+    let options = ListOptions::parse(call.query, false)?;
+    let filter = Filter::parse(served, options.labels.as_deref(), options.fields.as_deref())?;
+    let request =
+        ListRequest { served, namespace: call.namespace(served), filter: &filter, options: &options };
+    let page = call.core.registry.list(&request).await?;
+    answer(call, served, accept, page)
+}
+
+/// ListMeta of a page.
+pub(super) fn list_meta(page: &ListPage) -> Value {
+    let mut meta = value!({"resourceVersion": (page.revision.to_string())});
+    if !page.continue_token.is_empty() {
+        meta.insert("continue", page.continue_token.as_str());
+    }
+    if let Some(remaining) = page.remaining {
+        meta.insert("remainingItemCount", i64::try_from(remaining).unwrap_or(i64::MAX));
+    }
+    meta
+}
+
+fn answer(call: &Call<'_>, served: &Served, accept: Accept, page: ListPage) -> ApiResult<Response<Body>> {
+    if render::is_plain(served, accept) {
+        return list_body::response(served, page);
+    }
+    let meta = list_meta(&page);
+    let objects = render::decode_all(served, &page.entries)?;
+    of_objects(call, served, accept, meta, objects)
+}
+
+/// A list of decoded objects in the form asked for.
+pub(super) fn of_objects(
+    call: &Call<'_>,
+    served: &Served,
+    accept: Accept,
+    meta: Value,
+    mut objects: Vec<Value>,
+) -> ApiResult<Response<Body>> {
+    match accept.form {
+        Form::Whole => {
+            let resource = &served.resource;
+            if !resource.custom {
+                for object in &mut objects {
+                    object.remove("kind");
+                    object.remove("apiVersion");
+                }
+            }
+            let list = value!({
+                "kind": (resource.list_kind.clone()), "apiVersion": (resource.api_version()),
+                "metadata": (meta), "items": (Value::List(objects))
+            });
+            let gvk = resource.group_version().kind(resource.list_kind.clone());
+            respond::object(200, &list, accept, Catalog::builtin().kind(&gvk))
+        }
+        Form::Metadata { beta } => {
+            let version = render::version(beta);
+            let items: Vec<Value> = objects.iter().map(|o| render::partial(o, Some(beta))).collect();
+            let list = value!({
+                "kind": "PartialObjectMetadataList", "apiVersion": (format!("meta.k8s.io/{version}")),
+                "metadata": (meta), "items": (Value::List(items))
+            });
+            let gvk = GroupVersionKind::new("meta.k8s.io", version, "PartialObjectMetadataList");
+            respond::object(200, &list, accept, Catalog::builtin().kind(&gvk))
+        }
+        Form::Table { beta } => {
+            let table = render::table(served, &objects, meta, beta, true, render::Include::of(call.query))?;
+            respond::object(200, &table, Accept { form: Form::Whole, ..accept }, None)
+        }
+    }
+}

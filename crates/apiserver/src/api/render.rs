@@ -1,0 +1,130 @@
+//! Objects in the form that the client asked for.
+
+use std::sync::Arc;
+
+use http::Response;
+use schema::{Catalog, GroupVersionKind, Value, value};
+use store::Entry;
+
+use super::Call;
+use crate::http::negotiate::{Accept, Form, Media};
+use crate::http::{Body, respond};
+use crate::registry::stored::{header, memo};
+use crate::registry::{Saved, Served};
+use crate::request::Query;
+use crate::status::ApiResult;
+
+/// Answers with an entry. Plain JSON is copied from the stored bytes.
+pub fn entry(call: &Call<'_>, served: &Served, accept: Accept, entry: &Entry) -> ApiResult<Response<Body>> {
+    let memo = memo(entry);
+    if is_plain(served, accept) {
+        let header = header(&served.resource.kind, &served.resource.api_version());
+        let mut out = Vec::new();
+        memo.write_json(&mut out, entry, &header, entry.mod_revision.0);
+        out.push(b'\n');
+        return Ok(respond::bytes(200, Media::Json.name(), out));
+    }
+    object(call, served, accept, 200, served.from_hub(memo.decode(entry)?)?)
+}
+
+/// True when stored bytes can be copied into the answer.
+pub fn is_plain(served: &Served, accept: Accept) -> bool {
+    accept.media == Media::Json && accept.form == Form::Whole && !accept.pretty && served.conversion.is_none()
+}
+
+/// Answers with what a write saved.
+pub fn saved(
+    call: &Call<'_>,
+    served: &Served,
+    accept: Accept,
+    code: u16,
+    saved: Saved,
+) -> ApiResult<Response<Body>> {
+    if let (Some(stored), true) = (&saved.entry, is_plain(served, accept)) {
+        let mut response = entry(call, served, accept, stored)?;
+        *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
+        return Ok(response);
+    }
+    object(call, served, accept, code, served.from_hub(saved.object)?)
+}
+
+/// Answers with an object of the served version, in the form asked for.
+pub fn object(
+    call: &Call<'_>,
+    served: &Served,
+    accept: Accept,
+    code: u16,
+    object: Value,
+) -> ApiResult<Response<Body>> {
+    match accept.form {
+        Form::Whole => respond::object(code, &object, accept, Some(&served.resource.schema)),
+        Form::Metadata { beta } => {
+            let gvk = GroupVersionKind::new("meta.k8s.io", version(beta), "PartialObjectMetadata");
+            respond::object(code, &partial(&object, Some(beta)), accept, Catalog::builtin().kind(&gvk))
+        }
+        Form::Table { beta } => {
+            let list_meta = value!({"resourceVersion": (object["metadata"]["resourceVersion"].clone())});
+            let table = table(served, &[object], list_meta, beta, true, Include::of(call.query))?;
+            respond::object(code, &table, Accept { form: Form::Whole, ..accept }, None)
+        }
+    }
+}
+
+/// The metadata alone; with kind and version unless it is an item of a list.
+pub fn partial(object: &Value, beta: Option<bool>) -> Value {
+    let mut out = value!({"metadata": (object["metadata"].clone())});
+    if let Some(beta) = beta {
+        out.insert("kind", "PartialObjectMetadata");
+        out.insert("apiVersion", format!("meta.k8s.io/{}", version(beta)));
+    }
+    out
+}
+
+/// `v1` or `v1beta1`.
+pub fn version(beta: bool) -> &'static str {
+    if beta { "v1beta1" } else { "v1" }
+}
+
+/// How much of each object a Table's rows carry (`includeObject`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Include {
+    /// Nothing.
+    None,
+    /// Metadata.
+    #[default]
+    Metadata,
+    /// All.
+    Object,
+}
+
+impl Include {
+    /// As the query says.
+    pub fn of(query: &Query) -> Self {
+        match query.get("includeObject") {
+            Some("None") => Self::None,
+            Some("Object") => Self::Object,
+            _ => Self::Metadata,
+        }
+    }
+}
+
+/// A Table of objects in the served version. `columns`: with column definitions, which only the first table of a
+/// watch has.
+pub fn table(
+    served: &Served,
+    objects: &[Value],
+    list_meta: Value,
+    beta: bool,
+    columns: bool,
+    include: Include,
+) -> ApiResult<Value> {
+    let _ = (served, objects, columns, include);
+    Ok(
+        value!({"kind": "Table", "apiVersion": (format!("meta.k8s.io/{}", version(beta))), "metadata": (list_meta)}),
+    )
+}
+
+/// Entries decoded in the served version.
+pub fn decode_all(served: &Served, entries: &[Arc<Entry>]) -> ApiResult<Vec<Value>> {
+    entries.iter().map(|entry| served.from_hub(memo(entry).decode(entry)?)).collect()
+}

@@ -1,0 +1,194 @@
+//! Objects that the server makes for itself: namespaces, default roles, priority classes, flow control, and the
+//! `kubernetes` service with its endpoints.
+
+mod kubernetes;
+mod policy;
+
+use std::sync::Arc;
+
+use ::futures::future::try_join_all;
+use base::UserInfo;
+use schema::{Value, value};
+
+use crate::Error;
+use crate::admission::AdmissionChain;
+use crate::core::Core;
+use crate::registry::{Registry, Served, Transform, Update, Warnings, WriteContext, WriteOptions, meta};
+use crate::status::ApiResult;
+
+/// Made in this order: the first holds what the others are in.
+const NAMESPACES: [&str; 4] = ["kube-system", "default", "kube-public", "kube-node-lease"];
+/// Priority classes, priority levels and flow schemas of a default server.
+const OBJECTS: &str = include_str!("objects.json");
+
+/// Makes what is missing, and brings back what the server owns. Returns when all of it is stored.
+pub async fn run(core: &Core) -> Result<(), Error> {
+    let maker = Maker::new(&core.registry);
+    let namespace =
+        |name: &str| value!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    try_join_all(NAMESPACES.map(|name| maker.ensure("", "namespaces", "", namespace(name)))).await?;
+    let own: Vec<serde_json::Value> = serde_json::from_str(OBJECTS).unwrap_or_default();
+    let own: Vec<Value> = own.into_iter().map(Value::from).collect();
+    try_join_all(own.into_iter().map(|object| {
+        let (group, plural) = match object.str_at("kind") {
+            Some("PriorityClass") => ("scheduling.k8s.io", "priorityclasses"),
+            Some("FlowSchema") => ("flowcontrol.apiserver.k8s.io", "flowschemas"),
+            _ => ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
+        };
+        maker.ensure(group, plural, "", object)
+    }))
+    .await?;
+    let roles = policy::defaults();
+    try_join_all(roles.iter().map(|role| {
+        let namespace = role.object.str_at("metadata.namespace").unwrap_or_default().to_owned();
+        maker.reconcile(policy::GROUP, role.plural, namespace, &role.object)
+    }))
+    .await?;
+    maker.ensure("", "configmaps", "kube-system", authentication_map(core)).await?;
+    kubernetes::run(core, &maker).await
+}
+
+/// How aggregated servers learn whom to believe (`extension-apiserver-authentication`).
+fn authentication_map(core: &Core) -> Value {
+    let options = &core.options;
+    let mut data = schema::Map::default();
+    let mut file = |key: &str, path: &Option<std::path::PathBuf>| {
+        if let Some(text) = path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) {
+            data.insert(key, text);
+        }
+    };
+    file("client-ca-file", &options.client_ca_file);
+    file("requestheader-client-ca-file", &options.requestheader_client_ca_file);
+    if options.requestheader_client_ca_file.is_some() {
+        let list = |all: &[String]| serde_json::to_string(all).unwrap_or_default();
+        data.insert("requestheader-allowed-names", list(&options.requestheader_allowed_names));
+        data.insert("requestheader-username-headers", list(&options.requestheader_username_headers));
+        data.insert("requestheader-group-headers", list(&options.requestheader_group_headers));
+        data.insert("requestheader-extra-headers-prefix", list(&options.requestheader_extra_headers_prefix));
+    }
+    value!({"apiVersion": "v1", "kind": "ConfigMap", "data": (Value::Map(data)),
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}})
+}
+
+/// Writes as the server itself: nobody is asked and no admission runs.
+pub(crate) struct Maker<'a> {
+    registry: &'a Registry,
+    admission: AdmissionChain,
+    user: UserInfo,
+    options: WriteOptions,
+}
+
+impl<'a> Maker<'a> {
+    pub(crate) fn new(registry: &'a Registry) -> Self {
+        Self {
+            registry,
+            admission: AdmissionChain::default(),
+            user: UserInfo::authenticated("system:apiserver", &["system:masters"]),
+            options: WriteOptions { field_manager: "kube-apiserver".to_owned(), ..WriteOptions::default() },
+        }
+    }
+
+    async fn write(
+        &self,
+        served: &Arc<Served>,
+        namespace: &str,
+        name: &str,
+        transform: &Transform<'_>,
+    ) -> ApiResult<()> {
+        let warnings = Warnings::default();
+        let context = WriteContext {
+            registry: self.registry,
+            served,
+            subresource: "",
+            namespace,
+            name,
+            user: &self.user,
+            options: &self.options,
+            options_value: &Value::Null,
+            admission: &self.admission,
+            warnings: &warnings,
+        };
+        match transform(None)? {
+            object if self.registry.entry(served, namespace, name)?.is_none() => {
+                match context.create(object).await {
+                    Err(error) if error.reason != "AlreadyExists" => Err(error),
+                    _ => Ok(()),
+                }
+            }
+            _ => context
+                .update(&Update { transform, fields_tracked: false, force_create: false })
+                .await
+                .map(drop),
+        }
+    }
+
+    fn resource(&self, group: &str, plural: &str) -> Result<Arc<Served>, Error> {
+        let unknown = || crate::ApiError::unknown_resource();
+        let found = self.registry.stored_resource(group, plural);
+        found.ok_or_else(|| Error::Bootstrap { what: plural.to_owned(), source: unknown() })
+    }
+
+    /// Makes the object unless there is one of its name.
+    pub(crate) async fn ensure(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        object: Value,
+    ) -> Result<(), Error> {
+        let served = self.resource(group, plural)?;
+        let name = meta::name(&object).to_owned();
+        let failed = |source| Error::Bootstrap { what: format!("{plural} {name}"), source };
+        if self.registry.entry(&served, namespace, &name).map_err(failed)?.is_some() {
+            return Ok(());
+        }
+        self.write(&served, namespace, &name, &|_| Ok(object.clone())).await.map_err(failed)
+    }
+
+    /// Makes the object, or changes the one of its name by `change`.
+    pub(crate) async fn apply(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        object: &Value,
+        change: &(dyn Fn(&mut Value, &Value) + Send + Sync),
+    ) -> Result<(), Error> {
+        let served = self.resource(group, plural)?;
+        let name = meta::name(object).to_owned();
+        let transform = |live: Option<&Value>| {
+            Ok(match live {
+                None => object.clone(),
+                Some(live) => {
+                    let mut next = live.clone();
+                    change(&mut next, object);
+                    next
+                }
+            })
+        };
+        let written = self.write(&served, namespace, &name, &transform).await;
+        written.map_err(|source| Error::Bootstrap { what: format!("{plural} {name}"), source })
+    }
+
+    /// Makes a default role or binding, or gives back to it what was taken; what was added stays (upstream's
+    /// reconciliation, off for objects whose `autoupdate` annotation is false).
+    async fn reconcile(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: String,
+        object: &Value,
+    ) -> Result<(), Error> {
+        let name = meta::name(object);
+        let failed = |source| Error::Bootstrap { what: format!("{plural} {name}"), source };
+        if let Some(live) = self.registry.find(group, plural, &namespace, name).map_err(failed)? {
+            const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+            let annotations = live.map_at("metadata.annotations");
+            let keep = annotations.and_then(|a| a.get_str(AUTOUPDATE)) != Some("true");
+            if keep || !policy::lacks(&live, object) {
+                return Ok(());
+            }
+        }
+        self.apply(group, plural, &namespace, object, &policy::restore).await
+    }
+}

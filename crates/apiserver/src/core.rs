@@ -1,0 +1,47 @@
+//! Everything that serving a request needs, in one shared value.
+
+use std::sync::Arc;
+
+use base::TaskScope;
+
+use crate::admission::AdmissionChain;
+use crate::authn::{BearerTokens, Chain};
+use crate::authz::Authorizer;
+use crate::health::Health;
+use crate::http::FlowControl;
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::proxy::KubeletClient;
+use crate::registry::Registry;
+
+/// The API server's parts.
+pub struct Core {
+    /// Settings.
+    pub options: Options,
+    /// Objects.
+    pub registry: Arc<Registry>,
+    /// Who asks.
+    pub authn: Chain,
+    /// Bearer tokens, for TokenReview as well.
+    pub tokens: Arc<BearerTokens>,
+    /// Whether they may.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Who may still change or refuse a write.
+    pub admission: AdmissionChain,
+    /// How many at once.
+    pub flow: FlowControl,
+    /// Named checks.
+    pub health: Health,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Discovery documents and OpenAPI, as of the resources served now.
+    pub documents: crate::discovery::Documents,
+    /// The way to kubelets.
+    pub kubelet: KubeletClient,
+    /// Issues service-account tokens; `None` without a signing key.
+    pub issuer: Option<Arc<dyn crate::subresource::TokenIssuer>>,
+    /// The address that clients are told.
+    pub advertise: std::net::SocketAddr,
+    /// Owner of every task; watches end with it.
+    pub scope: TaskScope,
+}

@@ -1,0 +1,7 @@
+//! Discovery: what groups, versions and resources there are.
+
+mod aggregated;
+mod documents;
+mod legacy;
+
+pub use documents::Documents;

@@ -1,0 +1,142 @@
+//! Creating an object.
+
+use schema::Value;
+use store::Revision;
+
+use super::write::{Saved, WriteContext, saved};
+use super::{meta, metadata_rules};
+use crate::admission::Operation;
+use crate::status::{ApiError, ApiResult};
+use crate::strategies::Generation;
+
+/// How often a generated name that is taken is made anew (`maxNameGenerationCreateAttempts`).
+const NAME_ATTEMPTS: usize = 8;
+
+impl WriteContext<'_> {
+    /// Creates an object, given decoded and defaulted in the version of the request.
+    pub async fn create(&self, mut object: Value) -> ApiResult<Saved> {
+        let now = self.registry.now();
+        for field in
+            ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"]
+        {
+            meta::remove(&mut object, field);
+        }
+        metadata_rules::match_namespace(self.served, self.namespace, &mut object)?;
+        metadata_rules::dedup_owners(&mut object, self.warnings);
+        self.track_fields(None, &mut object, &now);
+        self.create_tracked(object, &now).await
+    }
+
+    /// Creates an object whose managed fields are right already.
+    pub(super) async fn create_tracked(&self, object: Value, now: &str) -> ApiResult<Saved> {
+        let object = self.served.to_hub(object)?;
+        let name = meta::name(&object).to_owned();
+        let mut attributes = self.attributes(Operation::Create, &name, object, &Value::Null);
+        self.admission.admit(&mut attributes, self.registry).await?;
+        let admitted = std::mem::take(&mut attributes.object);
+        for warning in attributes.warnings.drain(..) {
+            self.warnings.add(warning);
+        }
+        let generated = meta::name(&admitted).is_empty() && !meta::text(&admitted, "generateName").is_empty();
+        let attempts = if generated { NAME_ATTEMPTS } else { 1 };
+        let mut taken = None;
+        for _ in 0..attempts {
+            match self.create_once(admitted.clone(), now).await {
+                Err(error) if generated && error.reason == "AlreadyExists" => taken = Some(error),
+                outcome => return outcome,
+            }
+        }
+        Err(match taken {
+            Some(error) => ApiError {
+                message: format!(
+                    "{}, the server was not able to generate a unique name for the object",
+                    error.message
+                ),
+                ..error
+            },
+            None => ApiError::internal("no attempt was made to create the object"),
+        })
+    }
+
+    async fn create_once(&self, mut object: Value, now: &str) -> ApiResult<Saved> {
+        let strategy = &self.served.strategy;
+        let context = self.strategy_context(now);
+        meta::set(&mut object, "creationTimestamp", now);
+        meta::set(&mut object, "uid", meta::new_uid());
+        let prefix = meta::text(&object, "generateName").to_owned();
+        if meta::name(&object).is_empty() && !prefix.is_empty() {
+            meta::set(&mut object, "name", meta::generate_name(&prefix));
+        }
+        let finish = strategy.begin_create(&context, &mut object)?;
+        let outcome = self.create_begun(object, &context).await;
+        if let Some(finish) = finish {
+            finish(outcome.is_ok() && !self.options.dry_run);
+        }
+        outcome
+    }
+
+    async fn create_begun(
+        &self,
+        mut object: Value,
+        context: &crate::strategies::Context<'_>,
+    ) -> ApiResult<Saved> {
+        let strategy = &self.served.strategy;
+        self.prepare_new(&mut object);
+        strategy.prepare_for_create(context, &mut object);
+        let mut errors = strategy.validate(context, &object);
+        let mut all = metadata_rules::validate_new(self.served, &object);
+        all.append(&mut errors);
+        if !all.is_empty() {
+            let kind = &self.served.resource;
+            return Err(ApiError::invalid(&kind.group, &kind.kind, meta::name(&object), &all));
+        }
+        for warning in strategy.warnings_on_create(context, &object) {
+            self.warnings.add(warning);
+        }
+        strategy.canonicalize(&mut object);
+        let name = meta::name(&object).to_owned();
+        let mut attributes = self.attributes(Operation::Create, &name, object, &Value::Null);
+        self.admission.validate(&mut attributes, self.registry).await?;
+        let object = std::mem::take(&mut attributes.object);
+        for warning in attributes.warnings.drain(..) {
+            self.warnings.add(warning);
+        }
+        if !meta::resource_version(&object).is_empty() {
+            return Err(ApiError::internal_plain(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        let outcome = self.insert(object, &name).await;
+        attributes.object = outcome.as_ref().map_or(Value::Null, |s| s.object.clone());
+        self.admission.finished(&attributes, outcome.is_ok() && !self.options.dry_run).await;
+        outcome
+    }
+
+    /// What the registry itself does to new objects.
+    fn prepare_new(&self, object: &mut Value) {
+        let traits = self.served.strategy.traits();
+        if traits.status {
+            object.remove("status");
+        }
+        if traits.generation == Generation::None {
+            meta::remove(object, "generation");
+        } else if traits.generation != Generation::ByStrategy {
+            meta::set(object, "generation", 1);
+        }
+    }
+
+    async fn insert(&self, object: Value, name: &str) -> ApiResult<Saved> {
+        let key = self.served.key(self.namespace, name);
+        let exists = || ApiError::already_exists(self.served.group_resource(), name);
+        if self.options.dry_run {
+            return match self.registry.store.get(key.as_bytes())? {
+                Some(_) => Err(exists()),
+                None => Ok(Saved { object, entry: None }),
+            };
+        }
+        match self.put(&object, &key, Revision::ZERO).await? {
+            Ok(entry) => Ok(saved(object, entry)),
+            Err(_) => Err(exists()),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Which objects a list or watch is of: label and field selectors over entries.
+
+use schema::{Resource, SmolStr};
+use store::Entry;
+
+use super::Served;
+use super::stored::{ObjectMemo, memo};
+use crate::selectors::{FieldSelector, LabelSelector};
+use crate::status::{ApiError, ApiResult};
+
+/// Both selectors, with field labels checked against the resource.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// On labels.
+    pub labels: LabelSelector,
+    /// On fields.
+    pub fields: FieldSelector,
+}
+
+impl Filter {
+    /// Parses both; a field that the resource cannot be selected by is an error.
+    pub fn parse(served: &Served, labels: Option<&str>, fields: Option<&str>) -> ApiResult<Self> {
+        let labels = LabelSelector::parse(labels.unwrap_or_default()).map_err(ApiError::bad_request)?;
+        let mut fields = FieldSelector::parse(fields.unwrap_or_default()).map_err(ApiError::bad_request)?;
+        for term in &mut fields.terms {
+            if term.field == "name" && served.resource.group.is_empty() && served.resource.plural == "nodes" {
+                term.field = SmolStr::new_static("metadata.name");
+            }
+            let known = matches!(term.field.as_str(), "metadata.name" | "metadata.namespace")
+                || served.hub.selectable_fields.iter().any(|f| f.label == term.field);
+            if !known {
+                return Err(ApiError::bad_request(match served.resource.custom {
+                    _ if !term.field.is_empty() => format!("field label not supported: {}", term.field),
+                    _ => "field label not supported: ".to_owned(),
+                }));
+            }
+        }
+        Ok(Self { labels, fields })
+    }
+
+    /// True when every object passes.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// The one name that objects must have, if the selector says so.
+    pub fn single_name(&self) -> Option<&SmolStr> {
+        self.fields.required("metadata.name")
+    }
+
+    /// Whether an entry passes. `hub`: the resource in its stored version.
+    pub fn matches(&self, hub: &Resource, entry: &Entry) -> bool {
+        if self.is_everything() {
+            return true;
+        }
+        let memo = memo(entry);
+        self.labels.matches(|key| memo.label(entry, hub, key))
+            && self
+                .fields
+                .terms
+                .iter()
+                .all(|term| (field_of(hub, entry, &memo, &term.field) == term.value) == term.equal)
+    }
+}
+
+fn field_of<'a>(hub: &Resource, entry: &'a Entry, memo: &'a ObjectMemo, label: &str) -> &'a str {
+    match label {
+        "metadata.name" => key_parts(hub, entry).1,
+        "metadata.namespace" => key_parts(hub, entry).0,
+        label => memo.field(entry, hub, label).unwrap_or_default(),
+    }
+}
+
+/// Namespace and name out of an entry's key.
+pub(super) fn key_parts<'a>(hub: &Resource, entry: &'a Entry) -> (&'a str, &'a str) {
+    let key = std::str::from_utf8(entry.key.as_bytes()).unwrap_or_default();
+    let rest = key.get(hub.storage.prefix.len() + 1..).unwrap_or_default();
+    match (hub.namespaced, rest.split_once('/')) {
+        (true, Some((namespace, name))) => (namespace, name),
+        _ => ("", rest),
+    }
+}

@@ -1,0 +1,313 @@
+//! Changing an object: by PUT, by a patch, or by apply.
+
+use merge::keep_times_if_unchanged;
+use rules::{FieldError, Path};
+use schema::Value;
+use store::Revision;
+
+use super::write::{Saved, WriteContext, saved};
+use super::{meta, metadata_rules, stored};
+use crate::admission::Operation;
+use crate::status::{ApiError, ApiResult};
+use crate::strategies::Generation;
+
+/// How often a change that meets another one is tried on the newer object.
+const CONFLICT_ATTEMPTS: usize = 100;
+
+/// Makes the new object out of the one that is there (`None`: none is), both in the version of the request.
+pub type Transform<'a> = dyn Fn(Option<&Value>) -> ApiResult<Value> + Send + Sync + 'a;
+
+/// A change.
+pub struct Update<'a> {
+    /// How.
+    pub transform: &'a Transform<'a>,
+    /// The transform keeps managed fields itself (apply).
+    pub fields_tracked: bool,
+    /// Create the object if it is not there, whatever the kind says (apply).
+    pub force_create: bool,
+}
+
+/// What a change came to.
+pub struct Updated {
+    /// The object.
+    pub saved: Saved,
+    /// It was not there before.
+    pub created: bool,
+}
+
+enum Attempt {
+    Done(Updated),
+    Again,
+}
+
+impl WriteContext<'_> {
+    /// Changes the object `self.name`.
+    pub async fn update(&self, update: &Update<'_>) -> ApiResult<Updated> {
+        for _ in 0..CONFLICT_ATTEMPTS {
+            match self.attempt(update).await? {
+                Attempt::Done(updated) => return Ok(updated),
+                Attempt::Again => tracing::debug!(name = self.name, "object changed meanwhile, trying again"),
+            }
+        }
+        Err(ApiError::modified(self.served.group_resource(), self.name))
+    }
+
+    async fn attempt(&self, update: &Update<'_>) -> ApiResult<Attempt> {
+        let now = self.registry.now();
+        let key = self.served.key(self.namespace, self.name);
+        let Some(entry) = self.registry.store.get(key.as_bytes())? else {
+            return self.create_instead(update, &now).await;
+        };
+        let old = stored::memo(&entry).decode(&entry)?;
+        let live = self.served.from_hub(old.clone())?;
+        let mut new = (update.transform)(Some(&live))?;
+        metadata_rules::match_namespace(self.served, self.namespace, &mut new)?;
+        metadata_rules::dedup_owners(&mut new, self.warnings);
+        if !update.fields_tracked {
+            self.track_fields(Some(&live), &mut new, &now);
+        }
+        let new = self.served.to_hub(new)?;
+        let new = self.admit_update(new, &old).await?;
+        let unconditional = self.check_version(&new, &old)?;
+        let mut new = new;
+        if unconditional {
+            meta::copy(&mut new, &old, "resourceVersion");
+        }
+        let context = self.strategy_context(&now);
+        let finish = self.served.strategy.begin_update(&context, &mut new, &old)?;
+        let outcome = self.store_change(new, &old, &entry, &now).await;
+        if let Some(finish) = finish {
+            finish(matches!(outcome, Ok(Attempt::Done(_))) && !self.options.dry_run);
+        }
+        outcome
+    }
+
+    async fn create_instead(&self, update: &Update<'_>, now: &str) -> ApiResult<Attempt> {
+        let allowed = update.force_create || self.served.strategy.traits().allow_create_on_update;
+        if !allowed || !self.subresource.is_empty() {
+            return Err(self.not_found(self.name));
+        }
+        let mut object = (update.transform)(None)?;
+        if !meta::resource_version(&object).is_empty() && !update.force_create {
+            return Err(self.not_found(self.name));
+        }
+        if !meta::uid(&object).is_empty() {
+            return Err(ApiError::conflict(
+                self.served.group_resource(),
+                self.name,
+                format!(
+                    "Precondition failed: UID in precondition: {}, UID in object meta: ",
+                    meta::uid(&object)
+                ),
+            ));
+        }
+        let saved = if update.fields_tracked {
+            for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+                meta::remove(&mut object, field);
+            }
+            metadata_rules::match_namespace(self.served, self.namespace, &mut object)?;
+            self.create_tracked(object, now).await
+        } else {
+            self.create(object).await
+        };
+        match saved {
+            // Somebody was quicker: change theirs.
+            Err(error) if error.reason == "AlreadyExists" => Ok(Attempt::Again),
+            saved => Ok(Attempt::Done(Updated { saved: saved?, created: true })),
+        }
+    }
+
+    async fn admit_update(&self, new: Value, old: &Value) -> ApiResult<Value> {
+        let mut attributes = self.attributes(Operation::Update, self.name, new, old);
+        self.admission.admit(&mut attributes, self.registry).await?;
+        for warning in attributes.warnings.drain(..) {
+            self.warnings.add(warning);
+        }
+        Ok(std::mem::take(&mut attributes.object))
+    }
+
+    /// Checks uid and resourceVersion; true when the change is unconditional.
+    fn check_version(&self, new: &Value, old: &Value) -> ApiResult<bool> {
+        let resource = self.served.group_resource();
+        let (given, there) = (meta::uid(new), meta::uid(old));
+        if !given.is_empty() && given != there {
+            return Err(ApiError::conflict(
+                resource,
+                self.name,
+                format!("Precondition failed: UID in precondition: {given}, UID in object meta: {there}"),
+            ));
+        }
+        let version = meta::resource_version(new);
+        if version.is_empty() || version == "0" {
+            if self.served.strategy.traits().allow_unconditional_update {
+                return Ok(true);
+            }
+            let kind = &self.served.resource;
+            let path = Path::new("metadata.resourceVersion");
+            let shown = rules::BadValue::raw("0");
+            let error = FieldError::invalid(&path, shown, "must be specified for an update");
+            return Err(ApiError::invalid(&kind.group, &kind.kind, self.name, &[error]));
+        }
+        let parsed = version.parse::<u64>().map_err(|_| {
+            let kind = &self.served.resource;
+            let path = Path::new("metadata.resourceVersion");
+            let error = FieldError::invalid(
+                &path,
+                version,
+                format!("strconv.ParseUint: parsing {}: invalid syntax", rules::quote(version)),
+            );
+            ApiError::invalid(&kind.group, &kind.kind, self.name, &[error])
+        })?;
+        if parsed.to_string() != meta::resource_version(old) {
+            return Err(ApiError::modified(resource, self.name));
+        }
+        Ok(false)
+    }
+
+    async fn store_change(
+        &self,
+        mut new: Value,
+        old: &Value,
+        entry: &store::Entry,
+        now: &str,
+    ) -> ApiResult<Attempt> {
+        let strategy = &self.served.strategy;
+        let context = self.strategy_context(now);
+        self.prepare_changed(&mut new, old);
+        strategy.prepare_for_update(&context, &mut new, old);
+        self.bump_generation(&mut new, old);
+        let mut errors = metadata_rules::validate_change(self.served, &new, old);
+        errors.extend(strategy.validate_update(&context, &new, old));
+        if !errors.is_empty() {
+            let kind = &self.served.resource;
+            return Err(ApiError::invalid(&kind.group, &kind.kind, self.name, &errors));
+        }
+        for warning in strategy.warnings_on_update(&context, &new, old) {
+            self.warnings.add(warning);
+        }
+        strategy.canonicalize(&mut new);
+        let mut attributes = self.attributes(Operation::Update, self.name, new, old);
+        self.admission.validate(&mut attributes, self.registry).await?;
+        for warning in attributes.warnings.drain(..) {
+            self.warnings.add(warning);
+        }
+        let new = std::mem::take(&mut attributes.object);
+        let outcome = self.replace(new, old, entry).await;
+        let done = matches!(outcome, Ok(Attempt::Done(_))) && !self.options.dry_run;
+        self.admission.finished(&attributes, done).await;
+        outcome
+    }
+
+    async fn replace(&self, mut new: Value, old: &Value, entry: &store::Entry) -> ApiResult<Attempt> {
+        let done = |saved| Ok(Attempt::Done(Updated { saved, created: false }));
+        keep_times_if_unchanged(old, &mut new);
+        let (bytes, _) = stored::encode(&new, &self.served.hub)?;
+        if bytes == entry.value {
+            meta::copy(&mut new, old, "resourceVersion");
+            return done(Saved {
+                object: new,
+                entry: self
+                    .registry
+                    .store
+                    .get(entry.key.as_bytes())?
+                    .filter(|e| e.mod_revision == entry.mod_revision),
+            });
+        }
+        if self.options.dry_run {
+            return done(Saved { object: new, entry: None });
+        }
+        if self.served.strategy.is_finished(&new) {
+            let gone = self.registry.store.delete_if(entry.key.clone(), entry.mod_revision).await?;
+            return match gone {
+                Ok((revision, _)) => {
+                    self.served.strategy.after_delete(&new);
+                    meta::set(&mut new, "resourceVersion", revision.0.to_string());
+                    done(Saved { object: new, entry: None })
+                }
+                Err(_) => Ok(Attempt::Again),
+            };
+        }
+        let key = self.served.key(self.namespace, self.name);
+        match self.put(&new, &key, Revision(entry.mod_revision.0)).await? {
+            Ok(entry) => done(saved(new, entry)),
+            Err(_) => Ok(Attempt::Again),
+        }
+    }
+
+    /// Puts back what this request may not change.
+    fn prepare_changed(&self, new: &mut Value, old: &Value) {
+        if meta::uid(new).is_empty() {
+            meta::copy(new, old, "uid");
+        }
+        for field in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+            meta::copy(new, old, field);
+        }
+        meta::remove(new, "selfLink");
+        match self.subresource {
+            "" if self.served.strategy.traits().status => restore(new, old, "status"),
+            "status" => {
+                let kept: Vec<_> = old.entries().iter().map(|(k, _)| k.clone()).collect();
+                let given: Vec<_> = new.entries().iter().map(|(k, _)| k.clone()).collect();
+                for key in kept.iter().chain(&given) {
+                    if !matches!(key.as_str(), "status" | "metadata" | "apiVersion" | "kind") {
+                        restore(new, old, key);
+                    }
+                }
+                if self.served.resource.custom {
+                    let managed = new.at("metadata.managedFields").cloned();
+                    let version = new.at("metadata.resourceVersion").cloned();
+                    new.insert("metadata", &old["metadata"]);
+                    meta::set(new, "managedFields", managed);
+                    meta::set(new, "resourceVersion", version);
+                } else {
+                    meta::copy(new, old, "ownerReferences");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn bump_generation(&self, new: &mut Value, old: &Value) {
+        let traits = self.served.strategy.traits();
+        if self.subresource == "status" {
+            return;
+        }
+        let changed = match traits.generation {
+            Generation::None | Generation::ByStrategy => false,
+            Generation::OnSpecChange => differs(new, old, traits.status),
+            Generation::OnSpecOrLabelsChange => {
+                differs(new, old, traits.status) || new["metadata"]["labels"] != old["metadata"]["labels"]
+            }
+        };
+        if changed {
+            let generation = old.int_at("metadata.generation").unwrap_or(0);
+            meta::set(new, "generation", generation + 1);
+        }
+    }
+}
+
+fn restore(new: &mut Value, old: &Value, field: &str) {
+    match old.get(field) {
+        Some(value) => {
+            new.insert(field, value);
+        }
+        None => {
+            new.remove(field);
+        }
+    }
+}
+
+/// Whether anything but metadata (and status) differs.
+fn differs(new: &Value, old: &Value, status: bool) -> bool {
+    let rest = |object: &Value| -> Vec<(schema::SmolStr, Value)> {
+        object
+            .entries()
+            .iter()
+            .filter(|(k, _)| {
+                !matches!(k.as_str(), "metadata" | "apiVersion" | "kind") && !(status && k == "status")
+            })
+            .cloned()
+            .collect()
+    };
+    rest(new) != rest(old)
+}

@@ -1,0 +1,245 @@
+//! What every write shares: its context, managed fields, and the transaction.
+
+use std::sync::Arc;
+
+use base::UserInfo;
+use merge::{FieldManager, Set, Versions};
+use parking_lot::Mutex;
+use schema::{GroupVersionKind, Resource, Schema, SmolStr, Value};
+use store::{Durability, Entry, LeaseId, Put, Revision};
+
+use super::{Registry, Served, meta, stored};
+use crate::admission::{AdmissionChain, Attributes, Operation};
+use crate::status::{ApiError, ApiResult};
+use crate::strategies::Context;
+
+pub use super::options::WriteOptions;
+
+/// Warnings for the client, each once, in order.
+#[derive(Debug, Default)]
+pub struct Warnings(Mutex<Vec<String>>);
+
+/// Warnings of one response at most, and their length together (upstream: 4 KiB of headers).
+const MAX_WARNINGS: usize = 100;
+
+impl Warnings {
+    /// Adds one unless it is there already or there are too many.
+    pub fn add(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut all = self.0.lock();
+        if !text.is_empty() && all.len() < MAX_WARNINGS && !all.contains(&text) {
+            all.push(text);
+        }
+    }
+
+    /// All so far, leaving none.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+/// One write request after authorization.
+pub struct WriteContext<'a> {
+    /// Where objects are.
+    pub registry: &'a Registry,
+    /// The resource written to, in the version of the request.
+    pub served: &'a Arc<Served>,
+    /// Empty for the resource itself.
+    pub subresource: &'a str,
+    /// Empty at cluster scope.
+    pub namespace: &'a str,
+    /// Empty while unknown.
+    pub name: &'a str,
+    /// Who asks.
+    pub user: &'a UserInfo,
+    /// The request's options.
+    pub options: &'a WriteOptions,
+    /// The options as admission sees them.
+    pub options_value: &'a Value,
+    /// Who may still change or refuse it.
+    pub admission: &'a AdmissionChain,
+    /// Where warnings go.
+    pub warnings: &'a Warnings,
+}
+
+/// An object after a write.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// In the stored version, with its resourceVersion (none after a dry run of a create).
+    pub object: Value,
+    /// The entry, unless nothing was stored.
+    pub entry: Option<Arc<Entry>>,
+}
+
+impl<'a> WriteContext<'a> {
+    /// What the kind's strategy is told.
+    pub fn strategy_context<'b>(&'b self, now: &'b str) -> Context<'b> {
+        Context {
+            registry: self.registry,
+            user: self.user,
+            namespace: self.namespace,
+            subresource: self.subresource,
+            dry_run: self.options.dry_run,
+            now,
+        }
+    }
+
+    /// What admission is told. `name` may be known only by now.
+    pub fn attributes<'b>(
+        &'b self,
+        operation: Operation,
+        name: &'b str,
+        object: Value,
+        old_object: &'b Value,
+    ) -> Attributes<'b> {
+        let resource = &self.served.resource;
+        let kind = match resource.subresource(self.subresource) {
+            Some(subresource) if !matches!(self.subresource, "status") => subresource.kind.clone(),
+            _ => resource.gvk(),
+        };
+        let namespace =
+            if resource.group.is_empty() && resource.plural == "namespaces" { name } else { self.namespace };
+        Attributes {
+            operation,
+            kind,
+            resource: resource.gvr(),
+            subresource: self.subresource,
+            namespace,
+            name,
+            object,
+            old_object,
+            user: self.user,
+            dry_run: self.options.dry_run,
+            options: self.options_value,
+            warnings: Vec::new(),
+            audit_annotations: Vec::new(),
+        }
+    }
+
+    /// Records in `new` who owns what it changes of `live`; both in the version of the request.
+    pub fn track_fields(&self, live: Option<&Value>, new: &mut Value, now: &str) {
+        let reset = reset_fields(self.served, self.subresource);
+        let schema = &self.served.resource.schema;
+        let api_version = self.served.resource.api_version();
+        let manager = FieldManager {
+            schema,
+            api_version: &api_version,
+            kind: &self.served.resource.kind,
+            subresource: self.subresource,
+            reset_fields: &reset,
+            versions: &OtherVersions { registry: self.registry, served: self.served },
+            now: SmolStr::new(now),
+        };
+        manager.update(live, new, &self.options.manager);
+    }
+
+    /// The field manager for an apply.
+    pub fn apply_fields(
+        &self,
+        live: Option<&Value>,
+        applied: &Value,
+        now: &str,
+    ) -> Result<Value, merge::ApplyError> {
+        let reset = reset_fields(self.served, self.subresource);
+        let api_version = self.served.resource.api_version();
+        let manager = FieldManager {
+            schema: &self.served.resource.schema,
+            api_version: &api_version,
+            kind: &self.served.resource.kind,
+            subresource: self.subresource,
+            reset_fields: &reset,
+            versions: &OtherVersions { registry: self.registry, served: self.served },
+            now: SmolStr::new(now),
+        };
+        manager.apply(live, applied, &self.options.manager, self.options.force)
+    }
+
+    /// Writes the entry if it is still at `revision` (zero: not there). `Err(None)`-like outcomes as of the store.
+    pub async fn put(
+        &self,
+        object: &Value,
+        key: &str,
+        revision: Revision,
+    ) -> ApiResult<Result<Arc<Entry>, Option<Arc<Entry>>>> {
+        let (bytes, memo) = stored::encode(object, &self.served.hub)?;
+        let lease = match self.served.strategy.traits().ttl_s {
+            Some(ttl_s) => self.registry.leases.lease_for(&*self.registry.store, ttl_s).await?,
+            None => LeaseId::NONE,
+        };
+        let put = Put::new(key, bytes).with_memo(memo).with_lease(lease);
+        Ok(self.registry.store.update_if(put, revision, self.durability()).await?)
+    }
+
+    /// Node heartbeats may reach the disk a moment later; nothing else may.
+    fn durability(&self) -> Durability {
+        let heartbeat =
+            self.served.is("coordination.k8s.io", "leases") && self.namespace == "kube-node-lease";
+        if heartbeat { Durability::Relaxed } else { Durability::Synced }
+    }
+
+    /// The resource in errors.
+    pub fn not_found(&self, name: &str) -> ApiError {
+        ApiError::not_found(self.served.group_resource(), name)
+    }
+}
+
+/// Sets the resourceVersion of an object that was just stored.
+pub(super) fn saved(mut object: Value, entry: Arc<Entry>) -> Saved {
+    meta::set(&mut object, "resourceVersion", entry.mod_revision.0.to_string());
+    Saved { object, entry: Some(entry) }
+}
+
+/// Objects in other served versions of their kind, for managed fields.
+struct OtherVersions<'a> {
+    registry: &'a Registry,
+    served: &'a Served,
+}
+
+impl Versions for OtherVersions<'_> {
+    fn convert(&self, object: &Value, api_version: &str) -> Option<(Schema, Value)> {
+        let version = schema::GroupVersion::parse(api_version)?;
+        let name = version.resource(self.served.resource.plural.clone());
+        let table = self.registry.resources.load();
+        let target = table.get(&name)?;
+        let hub = self.served.to_hub(object.clone()).ok()?;
+        Some((target.resource.schema.clone(), target.from_hub(hub).ok()?))
+    }
+}
+
+/// Fields that a write of this resource resets and so nobody comes to own by it (`GetResetFields`).
+fn reset_fields(served: &Served, subresource: &str) -> Set {
+    let has_status = served.strategy.traits().status;
+    match subresource {
+        "status" if served.resource.custom => {
+            // Of the metadata nothing but what managed fields themselves need is written by status.
+            Set::of_fields(&[
+                "spec",
+                "metadata.deletionTimestamp",
+                "metadata.finalizers",
+                "metadata.labels",
+                "metadata.annotations",
+                "metadata.ownerReferences",
+            ])
+        }
+        "status" => {
+            let mut names: Vec<&str> = vec!["metadata.deletionTimestamp", "metadata.ownerReferences"];
+            let top = served.resource.schema.root();
+            if let Some(object) = top.as_object() {
+                names.extend(
+                    object
+                        .fields()
+                        .map(|f| f.name())
+                        .filter(|n| !matches!(*n, "status" | "metadata" | "apiVersion" | "kind")),
+                );
+            }
+            Set::of_fields(&names)
+        }
+        _ if has_status => Set::of_fields(&["status"]),
+        _ => Set::of_fields(&[]),
+    }
+}
+
+/// The kind that a subresource takes, as group, version and kind.
+pub fn kind_of(resource: &Resource, subresource: &str) -> GroupVersionKind {
+    resource.subresource(subresource).map_or_else(|| resource.gvk(), |s| s.kind.clone())
+}

@@ -1,0 +1,144 @@
+//! The server: made from options and a store, used in process or over the network.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use base::{SharedClock, TaskScope};
+use http::{Request, Response};
+use rustls::ServerConfig;
+use schema::Catalog;
+use store::Store;
+use tokio::net::TcpListener;
+
+use crate::Error;
+use crate::core::Core;
+use crate::health::Health;
+use crate::http::{Body, FlowControl, handle, listener};
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::proxy::KubeletClient;
+use crate::registry::{Registry, ResourceTable};
+use crate::security::Security;
+
+/// An API server. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    core: Arc<Core>,
+}
+
+impl Server {
+    /// Makes the server over `store` and its bootstrap objects. `scope` owns its tasks.
+    pub async fn new(
+        options: Options,
+        store: Arc<dyn Store>,
+        clock: SharedClock,
+        scope: &TaskScope,
+    ) -> Result<Self, Error> {
+        let registry =
+            Arc::new(Registry::new(store.clone(), ResourceTable::builtin(Catalog::builtin()), clock));
+        let scope = scope.child("apiserver");
+        let security = Security::new(&options, &registry, &scope)?;
+        let advertise = SocketAddr::new(advertise_address(&options), options.secure_port);
+        let core = Core {
+            authn: security.authn,
+            tokens: security.tokens,
+            authorizer: security.authorizer,
+            admission: security.admission,
+            flow: FlowControl::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
+            health: Health::new(store),
+            metrics: Metrics::default(),
+            documents: crate::discovery::Documents::default(),
+            kubelet: KubeletClient::default(),
+            issuer: security.issuer,
+            advertise,
+            scope,
+            registry,
+            options,
+        };
+        let server = Self { core: Arc::new(core) };
+        crate::bootstrap::run(&server.core).await?;
+        server.core.health.set_started();
+        Ok(server)
+    }
+
+    /// The service for clients in this process.
+    pub fn service(&self) -> ApiService {
+        ApiService { core: self.core.clone() }
+    }
+
+    /// Serves connections until the scope ends. Without `tls` plain HTTP is served: for loopback in tests only.
+    pub async fn serve(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Result<(), Error> {
+        let scope = self.core.scope.clone();
+        listener::serve(self.core.clone(), listener, tls, scope).await
+    }
+
+    /// The TLS configuration of the options: the serving certificate, and client certificates if there is a CA.
+    pub fn tls(&self) -> Result<Arc<ServerConfig>, Error> {
+        let options = &self.core.options;
+        let (Some(certificate), Some(key)) = (&options.tls_cert_file, &options.tls_private_key_file) else {
+            return Err(Error::Flag {
+                flag: "tls-cert-file",
+                reason: "a serving certificate is needed".to_owned(),
+            });
+        };
+        let identity = pki::KeyPairFiles { certificate: certificate.clone(), key: key.clone() };
+        let client_authorities: Vec<PathBuf> =
+            options.client_ca_file.iter().chain(&options.requestheader_client_ca_file).cloned().collect();
+        Ok(pki::server_config(&pki::ServerTls {
+            identity,
+            client_authorities,
+            client_required: false,
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        })?)
+    }
+
+    /// The objects, for other parts of the control plane's own process that belong to the API server.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.core.registry
+    }
+}
+
+/// The API server as a service in this process. A request's `base::UserInfo` extension is its identity; without one
+/// it must carry credentials. It is authorized and admitted like any other.
+#[derive(Clone)]
+pub struct ApiService {
+    core: Arc<Core>,
+}
+
+impl tower::Service<Request<Body>> for ApiService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let core = self.core.clone();
+        Box::pin(async move { Ok(handle(core, request).await) })
+    }
+}
+
+/// The address that clients are told: as configured, else the one that is bound, else that of the default route.
+fn advertise_address(options: &Options) -> IpAddr {
+    if let Some(address) = options.advertise_address {
+        return address;
+    }
+    if !options.bind_address.is_unspecified() {
+        return options.bind_address;
+    }
+    default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The local address of a packet to the outside. Connecting a datagram socket sends nothing.
+fn default_route_address() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}

@@ -1,0 +1,74 @@
+//! Which strategy a resource has.
+
+use std::sync::Arc;
+
+use schema::Resource;
+
+use super::traits::{Generation, Traits, any_name, dns_label, dns1035_label, path_segment};
+use super::{Generic, SharedStrategy};
+
+/// The strategy of a resource, built in or custom.
+pub fn strategy_for(resource: &Resource) -> SharedStrategy {
+    Arc::new(Generic(traits_of(resource)))
+}
+
+/// Facts about a resource, from upstream's strategies.
+pub(crate) fn traits_of(resource: &Resource) -> Traits {
+    let mut traits = Traits { status: resource.subresource("status").is_some(), ..Traits::DEFAULT };
+    if resource.custom {
+        return Traits { allow_unconditional_update: false, generation: Generation::OnSpecChange, ..traits };
+    }
+    let id = (resource.group.as_str(), resource.plural.as_str());
+    traits.generation = match id {
+        ("admissionregistration.k8s.io" | "flowcontrol.apiserver.k8s.io", _)
+        | ("apps", "daemonsets" | "deployments" | "replicasets" | "statefulsets")
+        | ("batch", "cronjobs" | "jobs")
+        | ("networking.k8s.io", "ingresses" | "ingressclasses" | "networkpolicies")
+        | ("policy", "poddisruptionbudgets")
+        | ("resource.k8s.io", "deviceclasses" | "resourceslices")
+        | ("scheduling.k8s.io", "priorityclasses")
+        | ("apiextensions.k8s.io", "customresourcedefinitions")
+        | ("", "pods" | "podtemplates" | "replicationcontrollers") => Generation::OnSpecChange,
+        ("discovery.k8s.io", "endpointslices") => Generation::OnSpecOrLabelsChange,
+        _ => Generation::None,
+    };
+    traits.allow_create_on_update = matches!(
+        id,
+        ("", "endpoints" | "events" | "limitranges" | "podtemplates" | "services")
+            | ("coordination.k8s.io", "leases")
+            | ("events.k8s.io", "events")
+            | ("rbac.authorization.k8s.io", _)
+    );
+    traits.allow_unconditional_update = !matches!(
+        id,
+        ("apiextensions.k8s.io" | "apiregistration.k8s.io" | "coordination.k8s.io", _)
+            | ("flowcontrol.apiserver.k8s.io" | "admissionregistration.k8s.io" | "policy", _)
+            | ("node.k8s.io" | "storage.k8s.io" | "resource.k8s.io" | "discovery.k8s.io", _)
+    );
+    traits.returns_deleted = matches!(
+        id,
+        (
+            "",
+            "pods"
+                | "podtemplates"
+                | "persistentvolumes"
+                | "persistentvolumeclaims"
+                | "resourcequotas"
+                | "serviceaccounts"
+                | "services"
+        ) | (
+            "storage.k8s.io",
+            "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments" | "volumeattributesclasses"
+        ) | ("resource.k8s.io", _)
+    );
+    traits.orphans_by_default = matches!(id, ("", "replicationcontrollers") | ("batch", "jobs"));
+    traits.ttl_s = matches!(id, ("" | "events.k8s.io", "events")).then_some(3600);
+    traits.name_rule = match id {
+        ("", "namespaces") => dns_label,
+        ("", "services") => dns1035_label,
+        ("rbac.authorization.k8s.io", _) | ("networking.k8s.io", "ipaddresses") => path_segment,
+        ("apiregistration.k8s.io" | "apiextensions.k8s.io", _) => any_name,
+        _ => traits.name_rule,
+    };
+    traits
+}

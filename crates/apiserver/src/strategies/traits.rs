@@ -1,0 +1,83 @@
+//! Facts about kinds that the registry acts on, as upstream's strategies have them.
+
+use rules::names;
+
+/// When `metadata.generation` moves on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// The kind has none.
+    None,
+    /// 1 at creation, one more when anything but metadata and status changes.
+    OnSpecChange,
+    /// 1 at creation, one more as well when labels or annotations change (`EndpointSlice` heeds labels).
+    OnSpecOrLabelsChange,
+    /// The strategy moves it itself.
+    ByStrategy,
+}
+
+pub use rules::meta::NameRule;
+
+/// What the registry must know of a kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Traits {
+    /// PUT of an object that is not there creates it.
+    pub allow_create_on_update: bool,
+    /// PUT without a resourceVersion overwrites whatever is there.
+    pub allow_unconditional_update: bool,
+    /// The kind's generation.
+    pub generation: Generation,
+    /// Has a `status` that only the status subresource may write.
+    pub status: bool,
+    /// DELETE answers with the object instead of a Status.
+    pub returns_deleted: bool,
+    /// Finalizers that orphan dependents unless told otherwise (`OrphanDependents` as the default policy).
+    pub orphans_by_default: bool,
+    /// Objects expire: the lease's seconds (events).
+    pub ttl_s: Option<i64>,
+    /// Names.
+    pub name_rule: NameRule,
+}
+
+impl Traits {
+    /// What most kinds are like.
+    pub const DEFAULT: Self = Self {
+        allow_create_on_update: false,
+        allow_unconditional_update: true,
+        generation: Generation::None,
+        status: false,
+        returns_deleted: false,
+        orphans_by_default: false,
+        ttl_s: None,
+        name_rule: dns_subdomain,
+    };
+}
+
+/// Most names: a lower-case DNS subdomain.
+pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
+    names::dns1123_subdomain(&masked(name, prefix))
+}
+
+/// Namespaces: a DNS label.
+pub fn dns_label(name: &str, prefix: bool) -> Vec<String> {
+    names::dns1123_label(&masked(name, prefix))
+}
+
+/// Services: a DNS label that begins with a letter.
+pub fn dns1035_label(name: &str, prefix: bool) -> Vec<String> {
+    names::dns1035_label(&masked(name, prefix))
+}
+
+/// Whatever fits into a path (RBAC kinds, IP addresses).
+pub fn path_segment(name: &str, prefix: bool) -> Vec<String> {
+    if prefix { names::path_segment_prefix(name) } else { names::path_segment(name) }
+}
+
+/// Anything (checked elsewhere).
+pub fn any_name(_: &str, _: bool) -> Vec<String> {
+    Vec::new()
+}
+
+/// A prefix may end with dashes, which a suffix follows.
+fn masked(name: &str, prefix: bool) -> std::borrow::Cow<'_, str> {
+    if prefix { names::mask_trailing_dash(name) } else { name.into() }
+}
