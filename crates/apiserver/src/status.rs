@@ -317,6 +317,11 @@ impl ApiError {
         Self::new(500, "InternalError", why)
     }
 
+    /// 500 without a reason, as upstream answers errors that it did not expect.
+    pub fn unexplained(why: impl Into<String>) -> Self {
+        Self::new(500, "", why)
+    }
+
     /// 501: `feature` is not there yet.
     pub fn not_implemented(feature: &str) -> Self {
         Self::new(501, "NotImplemented", format!("not implemented: {feature}"))

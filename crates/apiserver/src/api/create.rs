@@ -28,7 +28,7 @@ pub(super) async fn serve(
 }
 
 /// The request's body as an object of the resource's kind, defaulted.
-pub(super) async fn decode_object(
+pub(crate) async fn decode_object(
     call: &Call<'_>,
     served: &Served,
     options: &WriteOptions,
@@ -44,7 +44,7 @@ pub(super) async fn decode_object(
 }
 
 /// Fills what may be left out, by schema and by the kind's own rules.
-pub(super) fn apply_defaults(served: &Served, object: &mut Value) {
+pub(crate) fn apply_defaults(served: &Served, object: &mut Value) {
     rules::apply_defaults(served.resource.schema.root(), object);
     served.strategy.default_fields(object);
 }

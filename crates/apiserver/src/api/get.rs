@@ -10,7 +10,7 @@ use crate::http::negotiate::Accept;
 use crate::registry::Served;
 use crate::status::ApiResult;
 
-pub(super) async fn serve(
+pub(crate) async fn serve(
     call: &Call<'_>,
     served: &Arc<Served>,
     accept: Accept,

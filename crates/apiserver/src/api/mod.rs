@@ -1,15 +1,15 @@
 //! From a request to the registry: verbs of resources, and the paths that are none.
 
-mod create;
+pub(crate) mod create;
 mod delete;
-mod get;
+pub(crate) mod get;
 mod list;
 mod list_body;
 mod non_resource;
-mod patch;
-mod render;
-mod update;
-mod virtual_kinds;
+pub(crate) mod patch;
+pub(crate) mod render;
+pub(crate) mod update;
+pub(crate) mod virtual_kinds;
 mod watch;
 
 use std::sync::Arc;
@@ -64,7 +64,7 @@ async fn resource(call: &Call<'_>, body: Body) -> ApiResult<Response<Body>> {
         call.warnings.add(served.deprecation.clone());
     }
     if let Some(connect) = crate::subresource::connect(&served, info) {
-        return crate::subresource::serve_connect(call, &served, connect, body).await;
+        return crate::proxy::serve(call, &served, connect, body).await;
     }
     check_verb(call, &served)?;
     let accept = accept(&call.parts.headers, call.query)?;

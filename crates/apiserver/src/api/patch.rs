@@ -160,7 +160,7 @@ impl Patch<'_> {
             StrategicError::BadPatch(words) => ApiError::bad_request(words),
             StrategicError::Unprocessable(words) => ApiError::new(422, "Invalid", words),
             StrategicError::Internal(words) => {
-                ApiError { reason: "".into(), ..ApiError::internal_plain(words) }
+                ApiError::unexplained(words)
             }
         })?;
         merge::check_convertible(object, schema.root()).map_err(|words| {
@@ -248,7 +248,7 @@ fn apply_error(error: ApplyError) -> ApiError {
         }
         ApplyError::WrongKind { .. } | ApplyError::AppliedManaged => ApiError::bad_request(error.to_string()),
         ApplyError::Invalid { .. } | ApplyError::LiveManaged(_) => {
-            ApiError { reason: "".into(), ..ApiError::internal_plain(error.to_string()) }
+            ApiError::unexplained(error.to_string())
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn serve(
 }
 
 /// The object's name must be that of the URL.
-pub(super) fn check_name(object: &Value, url: &str) -> ApiResult<()> {
+pub(crate) fn check_name(object: &Value, url: &str) -> ApiResult<()> {
     let name = meta::name(object);
     if name.is_empty() {
         return Err(ApiError::bad_request(

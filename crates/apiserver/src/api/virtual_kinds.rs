@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use base::UserInfo;
 use http::Response;
+use rules::{BadValue, FieldError, Path};
+use schema::{Map, Value, value};
 
-use super::Call;
+use super::{Call, create, render};
+use crate::authz::{Attributes, Decision};
 use crate::http::Body;
 use crate::http::negotiate::Accept;
-use crate::registry::Served;
+use crate::registry::options::OptionsKind;
+use crate::registry::{Served, WriteOptions, meta, metadata_rules};
 use crate::status::{ApiError, ApiResult};
 
 /// True for resources that are answered here.
@@ -25,6 +30,177 @@ pub(super) async fn serve(
     accept: Accept,
     body: Body,
 ) -> ApiResult<Response<Body>> {
-    let _ = (call, accept, body);
-    Err(ApiError::not_implemented(&served.resource.kind))
+    match served.resource.plural.as_str() {
+        "componentstatuses" => return component_statuses(call, served, accept),
+        "bindings" => return crate::subresource::bind_by_body(call, served, accept, body).await,
+        _ => {}
+    }
+    let options = WriteOptions::parse(OptionsKind::Create, call.query, &call.parts.headers)?;
+    let mut object = create::decode_object(call, served, &options, body).await?;
+    metadata_rules::match_namespace(served, call.namespace(served), &mut object)?;
+    let options_value = options.to_value("CreateOptions");
+    let now = call.core.registry.now();
+    call.write_context(served, &options, &options_value).track_fields(None, &mut object, &now);
+    let status = match served.resource.plural.as_str() {
+        "tokenreviews" => token_review(call, &object).await?,
+        "selfsubjectreviews" => {
+            meta::set(&mut object, "creationTimestamp", now.as_str());
+            meta::remove(&mut object, "managedFields");
+            value!({"userInfo": (user_value(call.user))})
+        }
+        "selfsubjectrulesreviews" => rules_review(call, &object).await,
+        "selfsubjectaccessreviews" => {
+            check_attributes(served, &object["spec"], false)?;
+            access_review(call, &object["spec"], call.user.clone()).await
+        }
+        "localsubjectaccessreviews" => {
+            let namespace = object.str_at("spec.resourceAttributes.namespace").unwrap_or_default();
+            if namespace != meta::namespace(&object) {
+                return Err(ApiError::bad_request(format!(
+                    "spec.resourceAttributes.namespace must match namespace: {namespace}"
+                )));
+            }
+            check_attributes(served, &object["spec"], true)?;
+            access_review(call, &object["spec"], reviewed_user(&object["spec"])).await
+        }
+        _ => {
+            check_attributes(served, &object["spec"], true)?;
+            access_review(call, &object["spec"], reviewed_user(&object["spec"])).await
+        }
+    };
+    object.insert("status", status);
+    render::object(call, served, accept, 201, object)
+}
+
+async fn token_review(call: &Call<'_>, object: &Value) -> ApiResult<Value> {
+    let token = object.str_at("spec.token").unwrap_or_default();
+    if token.is_empty() {
+        return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+    }
+    let audiences: Vec<String> =
+        object.items_at("spec.audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    Ok(match call.core.tokens.review(token, &audiences).await {
+        Ok(Some(outcome)) => {
+            let mut status = value!({"authenticated": true, "user": (user_value(&outcome.user))});
+            if !outcome.audiences.is_empty() {
+                status.insert("audiences", outcome.audiences);
+            }
+            status
+        }
+        Ok(None) => value!({"user": {}}),
+        Err(error) => value!({"user": {}, "error": (error.to_string())}),
+    })
+}
+
+/// A user as `authentication.k8s.io` UserInfo.
+pub(crate) fn user_value(user: &UserInfo) -> Value {
+    let mut out = Value::map();
+    for (key, text) in [("username", &user.name), ("uid", &user.uid)] {
+        if !text.is_empty() {
+            out.insert(key, text.as_str());
+        }
+    }
+    if !user.groups.is_empty() {
+        out.insert("groups", user.groups.clone());
+    }
+    if !user.extra.is_empty() {
+        out.insert("extra", user.extra.iter().map(|(k, v)| (k.as_str(), v.clone())).collect::<Map>());
+    }
+    out
+}
+
+fn reviewed_user(spec: &Value) -> UserInfo {
+    let strings = |list: &Value| -> Vec<String> {
+        list.items().iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    UserInfo {
+        name: spec.str_at("user").unwrap_or_default().to_owned(),
+        uid: spec.str_at("uid").unwrap_or_default().to_owned(),
+        groups: strings(&spec["groups"]),
+        extra: spec["extra"].entries().iter().map(|(k, v)| (k.to_lowercase(), strings(v))).collect(),
+    }
+}
+
+/// What must be in the spec of an access review.
+fn check_attributes(served: &Served, spec: &Value, names_user: bool) -> ApiResult<()> {
+    let mut errors = Vec::new();
+    let path = Path::new("spec");
+    let (resource, other) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    if resource.is_null() == other.is_null() {
+        let words = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        let (name, shown) = match resource.is_null() {
+            true => ("resourceAttributes", BadValue::null()),
+            false => ("nonResourceAttributes", BadValue::raw("cannot be specified in combination with resourceAttributes")),
+        };
+        errors.push(FieldError::invalid(&path.child(name), shown, words));
+    }
+    let empty = |name: &str| spec[name].is_zero();
+    if names_user && empty("user") && empty("groups") {
+        let words = "at least one of user or group must be specified";
+        errors.push(FieldError::invalid(&path.child("user"), "", words));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(&served.resource.group, "", "", &errors)) }
+}
+
+async fn access_review(call: &Call<'_>, spec: &Value, user: UserInfo) -> Value {
+    let (resource, other) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    let from = |value: &Value, name: &str| value.str_at(name).unwrap_or_default().to_owned();
+    let attributes = if resource.is_null() {
+        Attributes { user, verb: from(other, "verb"), path: from(other, "path"), ..Attributes::default() }
+    } else {
+        let version = from(resource, "version");
+        Attributes {
+            user,
+            verb: from(resource, "verb"),
+            is_resource: true,
+            api_group: from(resource, "group"),
+            api_version: if version.is_empty() { "*".to_owned() } else { version },
+            namespace: from(resource, "namespace"),
+            resource: from(resource, "resource"),
+            subresource: from(resource, "subresource"),
+            name: from(resource, "name"),
+            ..Attributes::default()
+        }
+    };
+    let decision = call.core.authorizer.authorize(&attributes).await;
+    let mut status = value!({"allowed": (decision.is_allowed())});
+    if let Decision::Deny(_) = decision {
+        status.insert("denied", true);
+    }
+    if !decision.reason().is_empty() {
+        status.insert("reason", decision.reason());
+    }
+    status
+}
+
+async fn rules_review(call: &Call<'_>, object: &Value) -> Value {
+    let namespace = object.str_at("spec.namespace").unwrap_or_default();
+    let rules = call.core.authorizer.rules_for(call.user, namespace).await;
+    let mut status = value!({
+        "resourceRules": (Value::List(rules.resource_rules)),
+        "nonResourceRules": (Value::List(rules.non_resource_rules)),
+        "incomplete": (rules.incomplete)
+    });
+    if !rules.evaluation_error.is_empty() {
+        status.insert("evaluationError", rules.evaluation_error);
+    }
+    status
+}
+
+/// The deprecated ComponentStatus: the store, which is all that this server knows of.
+fn component_statuses(call: &Call<'_>, served: &Served, accept: Accept) -> ApiResult<Response<Body>> {
+    let health = call.core.registry.store.health();
+    let condition = match &health {
+        Ok(()) => value!({"type": "Healthy", "status": "True", "message": "ok"}),
+        Err(error) => value!({"type": "Healthy", "status": "False", "message": (error.to_string())}),
+    };
+    let object = value!({
+        "kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": "etcd-0"},
+        "conditions": [(condition)]
+    });
+    match call.info.verb {
+        "list" => super::list::of_objects(call, served, accept, Value::map(), vec![object]),
+        _ if call.info.name == "etcd-0" => render::object(call, served, accept, 200, object),
+        _ => Err(ApiError::not_found(served.group_resource(), &call.info.name)),
+    }
 }

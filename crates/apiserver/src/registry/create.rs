@@ -47,13 +47,10 @@ impl WriteContext<'_> {
             }
         }
         Err(match taken {
-            Some(error) => ApiError {
-                message: format!(
-                    "{}, the server was not able to generate a unique name for the object",
-                    error.message
-                ),
-                ..error
-            },
+            Some(mut error) => {
+                error.message.push_str(", the server was not able to generate a unique name for the object");
+                error
+            }
             None => ApiError::internal("no attempt was made to create the object"),
         })
     }

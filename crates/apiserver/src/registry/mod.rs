@@ -9,7 +9,7 @@ mod filter;
 mod leases;
 pub mod list;
 pub mod meta;
-mod metadata_rules;
+pub(crate) mod metadata_rules;
 pub mod options;
 mod read;
 mod served;

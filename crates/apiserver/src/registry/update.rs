@@ -263,7 +263,7 @@ impl WriteContext<'_> {
                     meta::copy(new, old, "ownerReferences");
                 }
             }
-            _ => {}
+            name => keep_rest(name, new, old),
         }
     }
 
@@ -284,6 +284,30 @@ impl WriteContext<'_> {
             meta::set(new, "generation", generation + 1);
         }
     }
+}
+
+/// For a subresource that writes one part of the object: takes that part from `new` and all else from `old`.
+fn keep_rest(subresource: &str, new: &mut Value, old: &Value) {
+    let part = match subresource {
+        "ephemeralcontainers" => "spec.ephemeralContainers",
+        "approval" => "status.conditions",
+        "finalize" => "spec.finalizers",
+        _ => return,
+    };
+    let given = new.at(part).cloned();
+    let managed = new.at("metadata.managedFields").cloned();
+    let version = new.at("metadata.resourceVersion").cloned();
+    let labels = (subresource == "finalize").then(|| new["metadata"].clone());
+    *new = old.clone();
+    if let Some(metadata) = labels {
+        new.insert("metadata", metadata);
+    }
+    match given {
+        Some(value) => new.set(part, value),
+        None => new.remove_at(part),
+    };
+    meta::set(new, "managedFields", managed);
+    meta::set(new, "resourceVersion", version);
 }
 
 fn restore(new: &mut Value, old: &Value, field: &str) {

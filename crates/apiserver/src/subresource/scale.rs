@@ -1,0 +1,208 @@
+//! `scale`: the replicas of any object as `autoscaling/v1` Scale.
+
+use std::sync::Arc;
+
+use codec::json;
+use http::Response;
+use rules::{FieldError, Path};
+use schema::{SmolStr, Value, value};
+
+use super::decode_body;
+use crate::api::Call;
+use crate::api::patch::PatchKind;
+use crate::http::negotiate::Accept;
+use crate::http::{Body, body, respond};
+use crate::registry::options::OptionsKind;
+use crate::registry::stored::memo;
+use crate::registry::{Saved, Served, Update, WriteOptions, meta};
+use crate::status::{ApiError, ApiResult};
+
+/// Where a kind keeps its replicas.
+struct Paths {
+    spec: Vec<SmolStr>,
+    status: Vec<SmolStr>,
+    selector: Vec<SmolStr>,
+}
+
+impl Paths {
+    fn of(served: &Served) -> Self {
+        if let Some(custom) = &served.custom {
+            let split = |path: &str| path.split('.').filter(|p| !p.is_empty()).map(SmolStr::new).collect();
+            return Self {
+                spec: split(&custom.scale_spec_path),
+                status: split(&custom.scale_status_path),
+                selector: split(&custom.scale_selector_path),
+            };
+        }
+        let names = |text: &str| text.split('.').map(SmolStr::new).collect();
+        Self { spec: names("spec.replicas"), status: names("status.replicas"), selector: names("spec.selector") }
+    }
+}
+
+pub(super) async fn serve(
+    call: &Call<'_>,
+    served: &Arc<Served>,
+    accept: Accept,
+    body: Body,
+) -> ApiResult<Response<Body>> {
+    let paths = Paths::of(served);
+    match call.info.verb {
+        "get" => {
+            let entry = call.core.registry.get(served, call.namespace(served), &call.info.name, "").await?;
+            let object = memo(&entry).decode(&entry)?;
+            answer(call, served, accept, &scale_of(&object, &paths, served))
+        }
+        "update" => {
+            let options = WriteOptions::parse(OptionsKind::Update, call.query, &call.parts.headers)?;
+            let scale = decode_body(call, served, &options, body).await?;
+            crate::api::update::check_name(&scale, &call.info.name)?;
+            write(call, served, accept, &options, &paths, &|_| Ok(scale.clone())).await
+        }
+        _ => {
+            let kind = PatchKind::of(call, served)?;
+            let options = WriteOptions::parse(kind.options_kind(), call.query, &call.parts.headers)?;
+            let bytes = body::read(body).await?;
+            let schema = served.resource.subresource("scale").map(|s| s.schema.clone());
+            let patch = match kind {
+                PatchKind::Apply => codec::yaml::parse(&bytes),
+                _ => json::parse(&bytes),
+            }
+            .map_err(|e| ApiError::bad_request(e.to_string()))?;
+            let apply = |mut scale: Value| {
+                match (kind, &schema) {
+                    (PatchKind::Json, _) => merge::json_patch(&mut scale, &patch)
+                        .map_err(|e| ApiError::bad_request(e.to_string()))?,
+                    (PatchKind::Strategic, Some(schema)) => {
+                        merge::strategic_merge_patch(&mut scale, patch.clone(), schema)
+                            .map_err(|e| ApiError::bad_request(e.to_string()))?;
+                    }
+                    _ => merge::merge_patch(&mut scale, patch.clone()),
+                }
+                match &schema {
+                    Some(schema) => json::conform(&scale, schema)
+                        .map(|d| d.value)
+                        .map_err(|e| ApiError::bad_request(e.to_string())),
+                    None => Ok(scale),
+                }
+            };
+            write(call, served, accept, &options, &paths, &apply).await
+        }
+    }
+}
+
+/// Writes the replicas of the Scale that `change` makes out of the present one.
+async fn write(
+    call: &Call<'_>,
+    served: &Arc<Served>,
+    accept: Accept,
+    options: &WriteOptions,
+    paths: &Paths,
+    change: &(dyn Fn(Value) -> ApiResult<Value> + Send + Sync),
+) -> ApiResult<Response<Body>> {
+    let options_value = options.to_value("UpdateOptions");
+    let context = call.write_context(served, options, &options_value);
+    let transform = |live: Option<&Value>| {
+        let Some(live) = live else { return Err(context.not_found(&call.info.name)) };
+        let scale = change(scale_of(live, paths, served))?;
+        validate(&scale)?;
+        let mut object = live.clone();
+        let (uid, version) = (meta::uid(&scale), meta::resource_version(&scale));
+        if !uid.is_empty() && uid != meta::uid(live) {
+            return Err(ApiError::conflict(
+                served.group_resource(),
+                &call.info.name,
+                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(live)),
+            ));
+        }
+        if !version.is_empty() && version != meta::resource_version(live) {
+            return Err(ApiError::modified(served.group_resource(), &call.info.name));
+        }
+        object.set_pointer(&paths.spec, scale.int_at("spec.replicas").unwrap_or(0));
+        Ok(object)
+    };
+    let update = Update { transform: &transform, fields_tracked: false, force_create: false };
+    let Saved { object, .. } = context.update(&update).await?.saved;
+    answer(call, served, accept, &scale_of(&object, paths, served))
+}
+
+fn validate(scale: &Value) -> ApiResult<()> {
+    let replicas = scale.int_at("spec.replicas").unwrap_or(0);
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let path = Path::new("spec.replicas");
+    let error = FieldError::invalid(&path, replicas, rules::meta::NOT_NEGATIVE);
+    Err(ApiError::invalid("autoscaling", "Scale", meta::name(scale), &[error]))
+}
+
+fn answer(call: &Call<'_>, served: &Served, accept: Accept, scale: &Value) -> ApiResult<Response<Body>> {
+    let _ = call;
+    respond::object(200, scale, accept, served.resource.subresource("scale").map(|s| &s.schema))
+}
+
+fn scale_of(object: &Value, paths: &Paths, served: &Served) -> Value {
+    let mut metadata = Value::map();
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object["metadata"].get(field) {
+            metadata.insert(field, value);
+        }
+    }
+    let number = |path: &[SmolStr]| object.pointer(path).and_then(Value::as_int).unwrap_or(0);
+    let mut spec = Value::map();
+    if number(&paths.spec) != 0 {
+        spec.insert("replicas", number(&paths.spec));
+    }
+    let mut status = value!({"replicas": (number(&paths.status))});
+    let selector = match object.pointer(&paths.selector) {
+        Some(Value::Str(text)) if served.resource.custom => text.to_string(),
+        Some(selector) if !served.resource.custom => selector_text(selector),
+        _ => String::new(),
+    };
+    if !selector.is_empty() {
+        status.insert("selector", selector);
+    }
+    value!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": (metadata), "spec": (spec), "status": (status)
+    })
+}
+
+/// A selector in the query form, terms by key (`labels.Selector.String`). A plain map is the form of old kinds.
+pub(crate) fn selector_text(selector: &Value) -> String {
+    let plain = selector.get("matchLabels").is_none() && selector.get("matchExpressions").is_none();
+    let labels = if plain { selector } else { &selector["matchLabels"] };
+    let mut terms: Vec<(String, String)> = labels
+        .entries()
+        .iter()
+        .map(|(k, v)| (k.to_string(), format!("{k}={}", v.as_str().unwrap_or_default())))
+        .collect();
+    for expression in selector.items_at("matchExpressions") {
+        let key = expression.str_at("key").unwrap_or_default();
+        let mut values: Vec<&str> = expression.items_at("values").iter().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let list = values.join(",");
+        let text = match expression.str_at("operator") {
+            Some("In") => format!("{key} in ({list})"),
+            Some("NotIn") => format!("{key} notin ({list})"),
+            Some("DoesNotExist") => format!("!{key}"),
+            _ => key.to_owned(),
+        };
+        terms.push((key.to_owned(), text));
+    }
+    terms.sort();
+    terms.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_print_by_key() {
+        let selector = value!({
+            "matchLabels": {"app": "dep"},
+            "matchExpressions": [{"key": "tier", "operator": "In", "values": ["b", "a"]}]
+        });
+        assert_eq!(selector_text(&selector), "app=dep,tier in (a,b)");
+        assert_eq!(selector_text(&value!({"app": "rc"})), "app=rc");
+    }
+}
