@@ -65,6 +65,16 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
+/// The directories in `path`; none if it is not there.
+pub fn subdirectories(path: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(Error::io("list", path))?,
+    };
+    let dirs = entries.filter_map(io::Result::ok).map(|e| e.path()).filter(|p| p.is_dir());
+    Ok(dirs.collect())
+}
+
 /// A new unguessable id: 64 hexadecimal digits.
 pub fn new_id() -> Result<String> {
     let mut bytes = [0_u8; ID_BYTES];

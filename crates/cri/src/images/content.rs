@@ -3,13 +3,16 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::digest::{Digest, Hasher};
 use super::manifest::MAX_JSON_BYTES;
 use crate::disk;
 use crate::error::{Error, Result};
 
-const COPY_BUFFER_BYTES: usize = 256 << 10;
+const READ_BUFFER_BYTES: usize = 256 << 10;
+/// How long an interrupted download is kept for resuming.
+const MAX_PARTIAL_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A directory of blobs.
 #[derive(Debug, Clone)]
@@ -73,20 +76,6 @@ impl ContentStore {
         Ok(digest)
     }
 
-    /// Copies a blob from `from`; fails if it is not that of `digest`.
-    pub fn copy_in(&self, digest: &Digest, mut from: impl Read) -> Result<u64> {
-        let mut ingest = self.restart(digest)?;
-        let mut buffer = vec![0; COPY_BUFFER_BYTES];
-        loop {
-            match from.read(&mut buffer) {
-                Ok(0) => return ingest.commit(),
-                Ok(count) => ingest.write(&buffer[..count])?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Image(format!("read {digest}: {error}"))),
-            }
-        }
-    }
-
     /// Begins to write a blob, after what an earlier try left. One writer per digest at a time, the caller's care.
     pub fn resume(&self, digest: &Digest) -> Result<Ingest> {
         let path = self.partial.join(digest.hex());
@@ -97,7 +86,7 @@ impl ContentStore {
             .open(&path)
             .map_err(Error::io("open", &path))?;
         let (mut hasher, mut written) = (Hasher::default(), 0);
-        let mut buffer = vec![0; COPY_BUFFER_BYTES];
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
         loop {
             match file.read(&mut buffer).map_err(Error::io("read", &path))? {
                 0 => break,
@@ -114,9 +103,7 @@ impl ContentStore {
     pub fn restart(&self, digest: &Digest) -> Result<Ingest> {
         let path = self.partial.join(digest.hex());
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", &path)(error));
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
             _ => self.resume(digest),
         }
     }
@@ -156,10 +143,17 @@ impl ContentStore {
             .map_err(Error::io("make a file in", &self.partial))
     }
 
-    /// Removes what interrupted downloads left.
-    pub fn remove_partial(&self) -> Result<()> {
-        disk::remove_tree(&self.partial)?;
-        disk::make_private_dir(&self.partial)
+    /// Removes what downloads left that nobody took up again for a day.
+    pub fn remove_stale_partial(&self) -> Result<()> {
+        let failed = |e| Error::io("list", &self.partial)(e);
+        for entry in fs::read_dir(&self.partial).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age > MAX_PARTIAL_AGE) {
+                fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -218,7 +212,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = ContentStore::open(dir.path()).unwrap();
         let digest = Digest::of(b"right");
-        let error = store.copy_in(&digest, &b"wrong"[..]).unwrap_err().to_string();
+        let mut ingest = store.resume(&digest).unwrap();
+        ingest.write(b"wrong").unwrap();
+        let error = ingest.commit().unwrap_err().to_string();
         assert!(error.contains("expected"), "{error}");
         assert!(!store.has(&digest));
         assert_eq!(store.resume(&digest).unwrap().written(), 0);

@@ -14,8 +14,6 @@ pub const INDEX_TYPES: [&str; 2] =
 pub const MANIFEST_TYPES: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 const SCHEMA1_PREFIX: &str = "application/vnd.docker.distribution.manifest.v1";
-/// What an import writes its own manifests as.
-pub const OCI_MANIFEST: &str = MANIFEST_TYPES[0];
 
 /// The largest manifest, index or configuration that is read into memory.
 pub const MAX_JSON_BYTES: u64 = 8 << 20;
@@ -246,7 +244,7 @@ mod tests {
 
     fn descriptor(arch: &str, variant: &str) -> Descriptor {
         Descriptor {
-            media_type: OCI_MANIFEST.to_owned(),
+            media_type: MANIFEST_TYPES[0].to_owned(),
             digest: Digest::of(format!("{arch}{variant}").as_bytes()),
             size: 1,
             platform: Some(Platform {

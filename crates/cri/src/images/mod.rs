@@ -28,8 +28,6 @@ use digest::Digest;
 use lease::Leases;
 use manifest::Platform;
 
-pub use import::Imported;
-
 /// How many layers are downloaded at the same time, over all pulls (containerd's default per pull).
 const MAX_PARALLEL_DOWNLOADS: usize = 3;
 
@@ -71,6 +69,7 @@ impl Images {
             users: Mutex::new(BTreeMap::new()),
             root: root.to_owned(),
         }));
+        images.0.content.remove_stale_partial()?;
         images.0.collect_garbage()?;
         Ok(images)
     }
@@ -106,6 +105,11 @@ impl Images {
     /// Ends a container's use of its image.
     pub fn release(&self, container_id: &str) {
         self.0.users.lock().remove(container_id);
+    }
+
+    /// Ends the use of images by everything whose name begins with `prefix`.
+    pub fn release_matching(&self, prefix: &str) {
+        self.0.users.lock().retain(|user, _| !user.starts_with(prefix));
     }
 
     /// Removes an image with all its names; not an error if there is none. Refused while a container uses it.

@@ -52,8 +52,6 @@ pub struct Namespaces {
 
 /// Everything that a specification is made from.
 pub struct SpecInput<'a> {
-    /// The container's id.
-    pub container_id: &'a str,
     /// The sandbox's id.
     pub sandbox_id: &'a str,
     /// What the kubelet asks for.

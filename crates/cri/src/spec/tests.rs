@@ -68,7 +68,6 @@ fn try_spec(config: &ContainerConfig, image: &RunConfig, host: &HostFacts) -> Re
         ..Default::default()
     };
     build(&SpecInput {
-        container_id: "c1",
         sandbox_id: "s1",
         config,
         sandbox: &sandbox,
