@@ -61,10 +61,10 @@ fn difference(want: &schema::Value, got: &schema::Value) -> String {
             }
         }
     }
-    if let (Some(a), Some(b)) = (want.as_list(), got.as_list()) {
-        if let Some((x, y)) = a.iter().zip(b).find(|(x, y)| x != y) {
-            return format!("[].{}", difference(x, y));
-        }
+    if let (Some(a), Some(b)) = (want.as_list(), got.as_list())
+        && let Some((x, y)) = a.iter().zip(b).find(|(x, y)| x != y)
+    {
+        return format!("[].{}", difference(x, y));
     }
     format!("want {want:?} got {got:?}")
 }

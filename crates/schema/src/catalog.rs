@@ -52,6 +52,19 @@ impl Catalog {
         BUILTIN.get_or_init(crate::tables::load)
     }
 
+    /// A number that changes with the tables, for entity tags of documents made from them.
+    pub fn fingerprint() -> u64 {
+        static FINGERPRINT: OnceLock<u64> = OnceLock::new();
+        *FINGERPRINT.get_or_init(|| {
+            let bytes =
+                crate::tables::TABLES.iter().flat_map(|(name, text)| name.bytes().chain(text.bytes()));
+            // FNV-1a: no secret depends on it.
+            bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+        })
+    }
+
     /// Served resources in discovery's order: core first, then by group, version and resource.
     pub fn resources(&self) -> &[Arc<Resource>] {
         &self.resources

@@ -395,7 +395,8 @@ impl<'a> Node<'a> {
         self.constraints().one_of.iter().map(move |id| self.with(*id))
     }
 
-    /// A schema that must not hold.
+    /// A schema that must not hold (`not`).
+    #[expect(clippy::should_implement_trait, reason = "the keyword's name, as the other three")]
     pub fn not(self) -> Option<Node<'a>> {
         self.constraints().not.map(|id| self.with(id))
     }
