@@ -1,3 +1,52 @@
 //! The `corten` binary: every component of a Kubernetes cluster, by subcommand or by the name it is called.
 
-fn main() {}
+mod addons;
+mod certs;
+mod cli;
+mod clusters;
+mod components;
+mod down;
+mod identity;
+mod image;
+mod kubeconfig;
+mod layout;
+mod lock;
+mod logging;
+mod network;
+mod node;
+mod notify;
+mod preflight;
+mod runtime;
+mod server;
+mod settings;
+mod status;
+mod up;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    let called = args.first().map(|a| base_name(a)).unwrap_or_default();
+    // Entries that must stay small and single-threaded come before anything else is set up.
+    if cli::PLUGINS.contains(&called.as_str()) {
+        return cli::plugin(&called);
+    }
+    if cli::COMPONENTS.contains(&called.as_str()) {
+        args.insert(1, OsString::from(called));
+    }
+    match args.get(1).and_then(|a| a.to_str()) {
+        Some("shim") => cli::shim(args.split_off(2)),
+        Some("oci") => cli::oci(&args),
+        Some("cni") => cli::plugin(&args.get(2).map(|a| base_name(a)).unwrap_or_default()),
+        _ => cli::run(args),
+    }
+}
+
+fn base_name(path: &OsString) -> String {
+    Path::new(path).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}

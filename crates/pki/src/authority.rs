@@ -169,3 +169,29 @@ pub fn remaining_validity(path: &Path) -> Result<Duration, Error> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     Ok(Duration::from_secs(u64::try_from(until - now).unwrap_or(0)))
 }
+
+/// True if the first certificate of a PEM file names all of these.
+pub fn covers(path: &Path, dns_names: &[String], addresses: &[IpAddr]) -> Result<bool, Error> {
+    use x509_parser::extensions::GeneralName;
+    let certificates = read_certificates(path)?;
+    let wrong = |reason: String| Error::Content { path: path.to_owned(), reason };
+    let (_, parsed) = X509Certificate::from_der(&certificates[0]).map_err(|e| wrong(e.to_string()))?;
+    let extension = parsed.subject_alternative_name().map_err(|e| wrong(e.to_string()))?;
+    let names = extension.map(|e| e.value.general_names.as_slice()).unwrap_or_default();
+    let has_name = |name: &String| names.iter().any(|n| matches!(n, GeneralName::DNSName(d) if *d == name));
+    let has_address = |address: &IpAddr| {
+        let octets = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        names.iter().any(|n| matches!(n, GeneralName::IPAddress(bytes) if *bytes == octets))
+    };
+    Ok(dns_names.iter().all(has_name) && addresses.iter().all(has_address))
+}
+
+/// Makes the key pair of service-account tokens (P-256): the private key in PKCS#8, the public one as PKIX.
+pub fn write_service_account_keys(private: &Path, public: &Path) -> Result<(), Error> {
+    let key = KeyPair::generate()?;
+    write_public(public, key.public_key_pem().as_bytes())?;
+    write_private(private, key.serialize_pem().as_bytes())
+}

@@ -8,7 +8,9 @@ mod files;
 mod reload;
 mod tls;
 
-pub use authority::{Authority, CertificateRequest, Issued, Usage, remaining_validity};
+pub use authority::{
+    Authority, CertificateRequest, Issued, Usage, covers, remaining_validity, write_service_account_keys,
+};
 pub use files::{read_certificates, read_key, write_private, write_public};
 pub use reload::KeyPairFiles;
 pub use tls::{ServerTls, client_config, peer_identity, server_config};

@@ -1,0 +1,118 @@
+//! What a cluster has beyond its components: the `kube-dns` service and what cluster DNS may read.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+use tokio::net::UdpSocket;
+
+use crate::settings::Settings;
+
+/// Where cluster DNS listens at the bridge's address.
+pub const DNS_PORT: u16 = 53;
+const MANAGER: &str = "corten";
+const DNS_NAME: &str = "kube-dns";
+
+/// Applies the objects. Others' changes to other fields stay.
+pub async fn ensure(client: &Client, settings: &Settings) -> anyhow::Result<()> {
+    for object in objects(settings) {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+        let (group, version) = version.split_once('/').unwrap_or(("", &version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
+        let api: Api<DynamicObject> = match object.pointer("/metadata/namespace").and_then(Value::as_str) {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let params = PatchParams::apply(MANAGER).force();
+        api.patch(&name, &params, &Patch::Apply(&object)).await.with_context(|| format!("{kind} {name}"))?;
+    }
+    Ok(())
+}
+
+fn objects(settings: &Settings) -> Vec<Value> {
+    let address = settings.dns_address().to_string();
+    let labels = json!({"k8s-app": DNS_NAME, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"});
+    let port = |protocol: &str, name: &str| json!({"name": name, "port": 53, "protocol": protocol, "targetPort": DNS_PORT});
+    let endpoint_port =
+        |protocol: &str, name: &str| json!({"name": name, "port": DNS_PORT, "protocol": protocol});
+    let read = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]});
+    vec![
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": DNS_NAME, "namespace": "kube-system", "labels": labels},
+            "spec": {"clusterIP": address, "clusterIPs": [address], "type": "ClusterIP",
+                "ports": [port("UDP", "dns"), port("TCP", "dns-tcp")]},
+        }),
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": "kube-dns-corten", "namespace": "kube-system",
+                "labels": {"kubernetes.io/service-name": DNS_NAME, "endpointslice.kubernetes.io/managed-by": "corten"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [settings.gateway().to_string()], "conditions": {"ready": true}}],
+            "ports": [endpoint_port("UDP", "dns"), endpoint_port("TCP", "dns-tcp")],
+        }),
+        json!({
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "coredns", "namespace": "kube-system"},
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "system:coredns"},
+            "rules": [
+                read("", &["endpoints", "services", "pods", "namespaces"]),
+                read("discovery.k8s.io", &["endpointslices"]),
+            ],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "system:coredns"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns"},
+            "subjects": [{"kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system"}],
+        }),
+    ]
+}
+
+/// Asks cluster DNS, at its service's address, for the `kubernetes` service. False after `timeout` without an answer.
+pub async fn dns_answers(settings: &Settings, timeout: Duration) -> anyhow::Result<bool> {
+    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).await.context("ask cluster DNS")?;
+    let question = question(&format!("kubernetes.default.svc.{}", settings.cluster_domain));
+    let address = SocketAddr::from((settings.dns_address(), 53));
+    // No route or a refusal means that the rules are not there yet.
+    let asked = async {
+        socket.connect(address).await?;
+        socket.send(&question).await?;
+        let mut answer = [0; 512];
+        let length = socket.recv(&mut answer).await?;
+        Ok::<_, std::io::Error>(length > 7 && answer[3] & 0x0f == 0 && answer[7] > 0)
+    };
+    match tokio::time::timeout(timeout, asked).await {
+        Ok(Ok(answered)) => Ok(answered),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "cluster DNS does not answer yet");
+            tokio::time::sleep(timeout / 10).await;
+            Ok(false)
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// A question for the IPv4 address of `name`.
+fn question(name: &str) -> Vec<u8> {
+    let mut message = vec![0x63, 0x74, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.').filter(|label| !label.is_empty() && label.len() < 64) {
+        message.push(label.len() as u8);
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.extend_from_slice(&[0, 0, 1, 0, 1]);
+    message
+}

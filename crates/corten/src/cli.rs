@@ -1,0 +1,173 @@
+//! The command line: clusters by `up`, `down`, `status`, `server`; images; and every component alone.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::layout::{DEFAULT_NAME, Layout};
+use crate::network::Block;
+use crate::settings::Wishes;
+use crate::{clusters, components, down, image, preflight, server, status, up};
+
+/// Names under which a link to the binary behaves as that component.
+pub const COMPONENTS: [&str; 6] =
+    ["kube-apiserver", "etcd", "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy"];
+/// Names under which a link to the binary behaves as that network plugin.
+pub const PLUGINS: [&str; 4] = ["bridge", "host-local", "portmap", "loopback"];
+
+/// Kubernetes in one binary.
+#[derive(Parser)]
+#[command(name = "corten", version, disable_help_subcommand = true, args_override_self = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a cluster in the background; return when its node is Ready and its DNS answers
+    Up(ClusterArgs),
+    /// Stop a cluster and its pods
+    Down {
+        #[command(flatten)]
+        cluster: Named,
+        /// Remove every trace of it, its data included
+        #[arg(long)]
+        delete: bool,
+    },
+    /// Say which clusters run
+    Status(Named),
+    /// Run a cluster in the foreground, as a service manager wants it
+    Server(ClusterArgs),
+    /// Say what of the kernel and the host is missing
+    Preflight,
+    /// Import, list and remove images of the node
+    Image {
+        #[command(flatten)]
+        cluster: Named,
+        #[command(subcommand)]
+        command: image::Command,
+    },
+    #[command(flatten)]
+    Component(components::Component),
+}
+
+/// Which cluster is meant.
+#[derive(Args, Clone)]
+pub struct Named {
+    /// Name of the cluster
+    #[arg(long, default_value = DEFAULT_NAME, global = true)]
+    name: String,
+    /// Where it keeps its files [default: /var/lib/corten, with -NAME for other names]
+    #[arg(long, global = true)]
+    data_dir: Option<PathBuf>,
+}
+
+impl Named {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The data directory: as given, as noted when the cluster was made, or the usual one.
+    pub fn layout(&self) -> anyhow::Result<Layout> {
+        let noted = || clusters::find(&self.name).map(|note| note.data_dir);
+        let data =
+            self.data_dir.clone().or_else(noted).unwrap_or_else(|| Layout::default_data_dir(&self.name));
+        Ok(Layout::new(std::path::absolute(data)?))
+    }
+}
+
+#[derive(Args)]
+struct ClusterArgs {
+    #[command(flatten)]
+    cluster: Named,
+    /// Name of this machine's node [default: the host name]
+    #[arg(long)]
+    node_name: Option<String>,
+    /// Port of the API server [default: 6443]
+    #[arg(long)]
+    secure_port: Option<u16>,
+    /// Port of the kubelet [default: 10250]
+    #[arg(long)]
+    kubelet_port: Option<u16>,
+    /// Addresses of pods [default: 10.244.0.0/16]
+    #[arg(long)]
+    cluster_cidr: Option<Block>,
+    /// Virtual addresses of services [default: 10.96.0.0/16]
+    #[arg(long)]
+    service_cidr: Option<Block>,
+    /// Domain that cluster DNS serves [default: cluster.local]
+    #[arg(long)]
+    cluster_domain: Option<String>,
+}
+
+impl ClusterArgs {
+    fn wishes(&self) -> Wishes {
+        Wishes {
+            node_name: self.node_name.clone(),
+            secure_port: self.secure_port,
+            kubelet_port: self.kubelet_port,
+            pod_block: self.cluster_cidr,
+            service_block: self.service_cidr,
+            cluster_domain: self.cluster_domain.clone(),
+        }
+    }
+}
+
+/// Runs the command that `args` ask for.
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; anything else is one, on the error stream.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        Command::Up(args) => up::up(args.cluster.name(), &args.cluster.layout()?, &args.wishes()).map(done),
+        Command::Down { cluster, delete } => down::down(cluster.name(), &cluster.layout()?, delete).map(done),
+        Command::Status(cluster) => status::print(cluster.name(), &cluster.layout()?),
+        Command::Server(args) => {
+            server::run(args.cluster.name(), args.cluster.layout()?, &args.wishes()).map(done)
+        }
+        Command::Preflight => Ok(if preflight::print() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Image { cluster, command } => image::run(&cluster.layout()?, command).map(done),
+        Command::Component(component) => components::run(component).map(done),
+    }
+}
+
+/// The pod shim: `corten shim …`.
+pub fn shim(args: Vec<OsString>) -> ExitCode {
+    exit_code(shim::main(args))
+}
+
+/// The OCI runtime: `corten oci …`.
+pub fn oci(args: &[OsString]) -> ExitCode {
+    exit_code(oci::main(args, 2))
+}
+
+/// The low byte is all that a parent sees.
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(code as u8)
+}
+
+/// A network plugin: `corten cni NAME`, or a link of that name.
+pub fn plugin(name: &str) -> ExitCode {
+    let env = |key: &str| std::env::var(key).ok();
+    exit_code(cni::main(name, &env, &mut std::io::stdin().lock(), &mut std::io::stdout().lock()))
+}

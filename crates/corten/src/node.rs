@@ -1,0 +1,132 @@
+//! What a node of ours has beside its components: the runtime's configuration, the network, the cgroups.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::Context;
+use base::TaskScope;
+use netlink::nft::{Batch, Family};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::layout::Layout;
+use crate::settings::Settings;
+
+/// The share of a node of the cluster's pod addresses.
+const NODE_PREFIX: u8 = 24;
+
+/// The configuration of the container runtime.
+pub fn runtime_config(settings: &Settings, layout: &Layout) -> anyhow::Result<cri::Config> {
+    let executable = std::env::current_exe().context("find the corten binary")?;
+    let run = layout.run().join("cri");
+    let mut config = cri::Config::new(&executable, layout.cri_socket(), layout.cri(), run);
+    config.cni.conf_dir = layout.cni_conf();
+    config.cni.bin_dirs = vec![layout.cni_bin()];
+    config.default_cgroup_parent = format!("/{}", settings.mark());
+    for (name, path) in [("runc", "/usr/sbin/runc"), ("runc", "/usr/bin/runc"), ("crun", "/usr/bin/crun")] {
+        if Path::new(path).exists() {
+            config.handlers.entry(name.to_owned()).or_insert_with(|| vec![path.to_owned()]);
+        }
+    }
+    Ok(config)
+}
+
+/// Writes the network's configuration and starts the container runtime in `scope`.
+pub async fn start_runtime(
+    settings: &Settings,
+    layout: &Layout,
+    scope: &TaskScope,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    write_network(settings, layout)?;
+    let config = runtime_config(settings, layout)?;
+    let server = cri::Server::bind(config, scope.clone()).await.context("container runtime")?;
+    Ok(scope.spawn_graceful(async move { server.serve().await.context("container runtime") }))
+}
+
+/// The network configuration list, and the plugins it names: links to this binary.
+fn write_network(settings: &Settings, layout: &Layout) -> anyhow::Result<()> {
+    let list = json!({
+        "cniVersion": "1.0.0",
+        "name": settings.mark(),
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": settings.bridge(),
+                "isGateway": true,
+                "hostRouted": true,
+                "ipMasq": true,
+                "ipMasqExempt": [settings.pod_block.to_string(), settings.service_block.to_string()],
+                "hairpinMode": true,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": layout.cni_state(),
+                    "ranges": [[{"subnet": settings.pod_block.first(NODE_PREFIX).to_string()}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ],
+    });
+    let text = serde_json::to_string_pretty(&list)? + "\n";
+    pki::write_public(&layout.cni_conf().join("10-corten.conflist"), text.as_bytes())?;
+    std::fs::create_dir_all(layout.cni_bin())?;
+    let executable = std::env::current_exe().context("find the corten binary")?;
+    for plugin in crate::cli::PLUGINS {
+        let link = layout.cni_bin().join(plugin);
+        if std::fs::read_link(&link).ok().as_deref() != Some(&executable) {
+            let _ = std::fs::remove_file(&link);
+            symlink(&executable, &link).with_context(|| format!("link {}", link.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the rules and the bridge, in the network namespace that we run in.
+pub fn remove_network(settings: &Settings) -> anyhow::Result<()> {
+    let network = settings.mark();
+    let tables = [proxy_table(settings), format!("cni-masq-{network}"), format!("cni-hostport-{network}")];
+    for table in tables {
+        for family in [Family::Ip, Family::Ip6] {
+            let mut batch = Batch::new();
+            // Made empty first, so that deleting it cannot fail for want of it.
+            batch.reset_table(family, &table);
+            batch.delete_table(family, &table);
+            batch.commit().with_context(|| format!("remove table {table}"))?;
+        }
+    }
+    let mut routes = netlink::route::Socket::open().context("netlink")?;
+    routes.delete_link(&settings.bridge()).context("remove the bridge")?;
+    Ok(())
+}
+
+/// The name of the proxy's tables.
+pub fn proxy_table(settings: &Settings) -> String {
+    match settings.mark().as_str() {
+        crate::layout::DEFAULT_NAME => "kube-proxy".to_owned(),
+        mark => format!("kube-proxy-{mark}"),
+    }
+}
+
+/// Removes the cluster's cgroups, empty by now.
+pub fn remove_cgroups(settings: &Settings) -> anyhow::Result<()> {
+    let base = Path::new("/sys/fs/cgroup");
+    let mark = settings.mark();
+    let mut roots = vec![base.join(&mark)];
+    for controller in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        roots.push(controller.path().join(&mark));
+    }
+    for root in roots.iter().filter(|root| root.is_dir()) {
+        remove_tree(root).with_context(|| format!("remove the cgroup {}", root.display()))?;
+    }
+    Ok(())
+}
+
+/// Cgroups are removed from the leaves on; their files are the kernel's.
+fn remove_tree(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(folder)
+}
