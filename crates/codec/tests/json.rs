@@ -4,7 +4,7 @@ use codec::json::{conform, decode, encode, parse};
 use schema::{Catalog, GroupVersionKind, Schema, value};
 
 fn kind(group: &str, version: &str, kind: &str) -> Schema {
-    Catalog::builtin().kind(&GroupVersionKind::new(group, version, kind)).unwrap().clone()
+    Catalog::builtin().kind(&GroupVersionKind::new(group, version, kind)).expect("a known kind").clone()
 }
 
 #[test]

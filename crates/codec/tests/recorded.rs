@@ -48,7 +48,7 @@ fn answers_of_the_reference_are_fixed_points() {
             for answer in scenario.items_at("steps").iter().filter_map(|s| s.get("resp")) {
                 let Some(kind) = GroupVersionKind::of(answer) else { continue };
                 let Some(schema) = Catalog::builtin().kind(&kind) else { continue };
-                if answer.items_at("rows").first().is_some() {
+                if !answer.items_at("rows").is_empty() {
                     continue;
                 }
                 // A list of which the recorder kept the items only.

@@ -3,7 +3,7 @@
 use smol_str::SmolStr;
 
 use crate::Value;
-use crate::node::NodeId;
+use crate::arena::NodeId;
 
 /// How server-side apply treats a list (`x-kubernetes-list-type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

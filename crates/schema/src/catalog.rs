@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use smol_str::SmolStr;
 
+use crate::arena::{Arena, NodeId};
 use crate::names::{GroupVersion, GroupVersionKind, GroupVersionResource};
-use crate::node::{Arena, Node, NodeId, Schema};
+use crate::node::{Node, Schema};
 use crate::resource::Resource;
 
 /// Kinds that every group and version knows.

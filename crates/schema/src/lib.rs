@@ -8,12 +8,14 @@
 //!
 //! This crate knows nothing of encodings, of HTTP or of storage.
 
+mod arena;
 mod attrs;
 mod catalog;
 mod error;
 mod map;
 mod names;
 mod node;
+mod object;
 mod openapi;
 mod path;
 mod resource;
@@ -22,12 +24,14 @@ mod tables;
 pub mod time;
 mod value;
 
+pub use arena::{Presence, Proto, Variant};
 pub use attrs::{Constraints, ListType, MapType, PatchStrategy, Union, Validation};
 pub use catalog::{Catalog, Group};
 pub use error::Error;
 pub use map::Map;
 pub use names::{GroupVersion, GroupVersionKind, GroupVersionResource, api_version};
-pub use node::{Field, Inline, Kind, Member, Node, Object, Presence, Proto, Schema, Variant};
+pub use node::{Kind, Node, Schema};
+pub use object::{Field, Inline, Member, Object};
 pub use path::{Path, Segment};
 pub use resource::{Column, Resource, SelectableField, Storage, Subresource};
 #[doc(no_inline)]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use crate::attrs::{Attrs, Constraints, Validation};
-use crate::node::{
-    Arena, FieldData, InlineData, Node, NodeData, NodeId, ObjectData, ObjectId, Presence, Scalar, Shape,
+use crate::arena::{
+    Arena, FieldData, InlineData, NodeData, NodeId, ObjectData, ObjectId, Presence, Scalar, Shape,
 };
+use crate::attrs::{Attrs, Constraints, Validation};
+use crate::node::Node;
 use crate::tables::{finish, list_type, map_type};
 use crate::{Catalog, Error, Path, Schema, Value};
 

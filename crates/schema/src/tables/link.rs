@@ -7,13 +7,13 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::attributes;
 use super::parse::{FieldDef, Form, Table, TypeDef};
-use crate::attrs::{Attrs, Union};
-use crate::error::Error;
-use crate::names::GroupVersionKind;
-use crate::node::{
+use crate::arena::{
     Arena, FieldData, InlineData, NodeData, NodeId, ObjectData, ObjectId, Presence, Proto, Scalar, Shape,
     Variant,
 };
+use crate::attrs::{Attrs, Union};
+use crate::error::Error;
+use crate::names::GroupVersionKind;
 
 /// All types of all tables.
 pub(super) struct Types {

@@ -7,10 +7,11 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::link::Types;
 use super::parse::{Form, ResourceDef, Table, word};
+use crate::arena::NodeId;
 use crate::catalog::{Catalog, Group};
 use crate::error::Error;
 use crate::names::{GroupVersion, GroupVersionKind};
-use crate::node::{NodeId, Schema};
+use crate::node::Schema;
 use crate::resource::{Column, Resource, SelectableField, Storage, Subresource};
 
 const ALL_VERBS: &str = "create,delete,deletecollection,get,list,patch,update,watch";
