@@ -2,6 +2,8 @@
 //!
 //! Recorded answers are already defaulted, so they serve as the new objects; what is compared is `managedFields`.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use merge::{ApplyError, FieldManager, ManagedFields, Set};
 use schema::{Catalog, GroupVersion, Resource, Value};
 

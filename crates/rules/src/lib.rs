@@ -3,14 +3,20 @@
 //! Pure functions over [`schema::Value`]. This crate knows nothing of HTTP, of storage or of single kinds; what is
 //! particular to a kind is in the API server's strategies, made of the checks here.
 
+mod cursor;
 mod custom;
 mod defaults;
 pub mod field;
 mod formats;
+pub mod kinds;
+pub mod label_selector;
 pub mod meta;
 pub mod names;
+pub mod net;
 mod prune;
+pub mod quantities;
 
+pub use cursor::Cursor;
 pub use custom::validate_custom;
 pub use defaults::apply_defaults;
 pub use field::{BadValue, ErrorKind, Errors, FieldError, Path, aggregate, quote};

@@ -1,0 +1,71 @@
+//! The rules of built-in kinds: defaults that depend on other fields, what a new object may hold, what an update may
+//! change (`pkg/apis/*/validation`, `pkg/registry/*/strategy.go`).
+//!
+//! Objects are in their storage version, decoded by their schema: fields that Go always writes are there. `metadata`
+//! is checked elsewhere ([`crate::meta`]).
+
+mod claim;
+mod pod;
+
+pub use pod::qos_class;
+
+use schema::Value;
+
+use crate::Cursor;
+use crate::field::Errors;
+
+/// The write that rules are asked about.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Write<'a> {
+    /// Empty for the object itself, else `status`, `scale`, `resize`, ...
+    pub subresource: &'a str,
+    /// Who writes.
+    pub user: &'a str,
+    /// Their uid.
+    pub uid: &'a str,
+    /// Their groups.
+    pub groups: &'a [String],
+    /// Now, RFC 3339 with whole seconds.
+    pub now: &'a str,
+}
+
+/// A check of a new object.
+pub type Validate = fn(&Cursor<'_>, &Write<'_>, &mut Errors);
+/// A check of a changed object against what it was.
+pub type ValidateUpdate = fn(&Cursor<'_>, &Value, &Write<'_>, &mut Errors);
+
+/// The rules of one kind.
+#[derive(Debug, Clone, Copy)]
+pub struct KindRules {
+    /// Defaults after those of the schema.
+    pub defaults: fn(&mut Value),
+    /// Clears what a client may not set on a new object, sets what it may leave out. After the registry has dropped
+    /// the status.
+    pub prepare_create: fn(&mut Value, &Write<'_>),
+    /// Puts back what an update may not change. The registry keeps status and spec apart before.
+    pub prepare_update: fn(&mut Value, &Value, &Write<'_>),
+    /// What is wrong with a new object.
+    pub validate: Validate,
+    /// What is wrong with a change of the object or of a subresource.
+    pub validate_update: ValidateUpdate,
+}
+
+impl KindRules {
+    /// No rules beyond the schema.
+    pub const NONE: Self = Self {
+        defaults: |_| {},
+        prepare_create: |_, _| {},
+        prepare_update: |_, _, _| {},
+        validate: |_, _, _| {},
+        validate_update: |_, _, _, _| {},
+    };
+}
+
+/// The rules of a built-in resource, by its group and plural name.
+pub fn rules_of(group: &str, plural: &str) -> KindRules {
+    match (group, plural) {
+        ("", "pods") => pod::RULES,
+        ("", "podtemplates") => pod::template::RULES,
+        _ => KindRules::NONE,
+    }
+}

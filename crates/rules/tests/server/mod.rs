@@ -1,0 +1,152 @@
+//! The registry in the small: what answers depend on besides the rules themselves.
+
+use rules::kinds::{KindRules, Write, rules_of};
+use rules::{Cursor, Errors, Path};
+use schema::{Resource, Value};
+
+pub const NAMESPACE: &str = "ns1";
+const NOW: &str = "2024-01-01T00:00:00Z";
+
+/// What became of a request.
+pub enum Outcome {
+    Undecodable,
+    Invalid(Errors),
+    Stored(Value),
+}
+
+pub struct Server {
+    resource: &'static Resource,
+    rules: KindRules,
+    groups: Vec<String>,
+}
+
+impl Server {
+    pub fn new(resource: &'static Resource) -> Self {
+        let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
+        Self { resource, rules: rules_of(&resource.group, &resource.plural), groups }
+    }
+
+    fn write(&self) -> Write<'_> {
+        Write { subresource: "", user: "admin", uid: "admin", groups: &self.groups, now: NOW }
+    }
+
+    fn decode(&self, body: &Value) -> Option<Value> {
+        let mut object = codec::json::conform(body, &self.resource.schema).ok()?.value;
+        rules::apply_defaults(self.resource.schema.root(), &mut object);
+        (self.rules.defaults)(&mut object);
+        if self.resource.namespaced {
+            object.set("metadata.namespace", NAMESPACE);
+        }
+        Some(object)
+    }
+
+    pub fn create(&self, body: &Value) -> Outcome {
+        let Some(mut object) = self.decode(body) else { return Outcome::Undecodable };
+        object.set("metadata.uid", "u");
+        object.set("metadata.creationTimestamp", NOW);
+        admit(self.resource, &mut object);
+        allocate(self.resource, &mut object);
+        if self.resource.subresource("status").is_some() && self.resource.plural != "nodes" {
+            object.remove("status");
+        }
+        (self.rules.prepare_create)(&mut object, &self.write());
+        object = codec::json::conform(&object, &self.resource.schema).unwrap().value;
+        let path = Path::new("metadata");
+        let metadata = &object["metadata"];
+        let subdomain: rules::meta::NameRule = |name, prefix| match prefix {
+            true => rules::names::dns1123_subdomain(&rules::names::mask_trailing_dash(name)),
+            false => rules::names::dns1123_subdomain(name),
+        };
+        let any: rules::meta::NameRule = |_, _| Vec::new();
+        let rule = if self.resource.group.starts_with("rbac") { any } else { subdomain };
+        let mut errors = rules::meta::validate_object_meta(metadata, self.resource.namespaced, rule, &path);
+        (self.rules.validate)(&Cursor::root(&object), &self.write(), &mut errors);
+        if errors.is_empty() { Outcome::Stored(object) } else { Outcome::Invalid(errors) }
+    }
+
+    pub fn update(&self, body: &Value, old: &Value) -> Outcome {
+        let Some(mut object) = self.decode(body) else { return Outcome::Undecodable };
+        for field in ["uid", "creationTimestamp"] {
+            object.set(&format!("metadata.{field}"), &old["metadata"][field]);
+        }
+        object.set("metadata.resourceVersion", "1");
+        if self.resource.subresource("status").is_some() {
+            match old.get("status") {
+                Some(status) => object.insert("status", status),
+                None => object.remove("status"),
+            };
+        }
+        let mut old = old.clone();
+        old.set("metadata.resourceVersion", "1");
+        keep_allocated(self.resource, &mut object, &old);
+        (self.rules.prepare_update)(&mut object, &old, &self.write());
+        object = codec::json::conform(&object, &self.resource.schema).unwrap().value;
+        let path = Path::new("metadata");
+        let mut errors =
+            rules::meta::validate_object_meta_update(&object["metadata"], &old["metadata"], &path);
+        (self.rules.validate_update)(&Cursor::root(&object), &old, &self.write(), &mut errors);
+        if errors.is_empty() { Outcome::Stored(object) } else { Outcome::Invalid(errors) }
+    }
+}
+
+/// What admission does to pods before they are checked.
+fn admit(resource: &Resource, object: &mut Value) {
+    let pod = resource.group.is_empty() && resource.plural == "pods";
+    if pod && object["spec"]["serviceAccountName"].is_zero() {
+        object.set("spec.serviceAccountName", "default");
+        object.set("spec.serviceAccount", "default");
+    }
+}
+
+/// Addresses and ports that a service gets before it is checked.
+fn allocate(resource: &Resource, object: &mut Value) {
+    if resource.plural != "services" {
+        return;
+    }
+    let kind = object["spec"]["type"].as_str().unwrap_or("").to_owned();
+    if kind == "ExternalName" {
+        return;
+    }
+    let spec = object.make_map().entry_map("spec");
+    if spec.get_str("clusterIP").unwrap_or("").is_empty() {
+        spec.insert("clusterIP", "10.96.0.5");
+    }
+    let ip = spec.get_str("clusterIP").unwrap_or("").to_owned();
+    spec.entry("clusterIPs", || Value::from([ip]));
+    spec.entry("ipFamilies", || Value::from(["IPv4"]));
+    spec.entry("ipFamilyPolicy", || Value::str("SingleStack"));
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        let allocate = spec.get("allocateLoadBalancerNodePorts").and_then(Value::as_bool) != Some(false);
+        if let Some(Value::List(ports)) = spec.get_mut("ports") {
+            for (i, port) in ports.iter_mut().enumerate() {
+                if port["nodePort"].is_zero() && (kind == "NodePort" || allocate) {
+                    port.insert("nodePort", 30_000 + i as i64);
+                }
+            }
+        }
+        if kind == "LoadBalancer" && spec.get_str("externalTrafficPolicy") == Some("Local") {
+            spec.entry("healthCheckNodePort", || Value::Int(31_000));
+        }
+    }
+}
+
+fn keep_allocated(resource: &Resource, object: &mut Value, old: &Value) {
+    if resource.plural != "services" || object["spec"]["type"].as_str() == Some("ExternalName") {
+        return;
+    }
+    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        if object["spec"][field].is_zero() {
+            object.set(&format!("spec.{field}"), &old["spec"][field]);
+        }
+    }
+    let ports = old["spec"]["ports"].clone();
+    if let Some(Value::List(new)) = object.pointer_mut(&["spec", "ports"]) {
+        for port in new.iter_mut().filter(|p| p["nodePort"].is_zero()) {
+            if let Some(before) = ports.items().iter().find(|p| p["port"] == port["port"])
+                && !before["nodePort"].is_zero()
+            {
+                port.insert("nodePort", &before["nodePort"]);
+            }
+        }
+    }
+}
