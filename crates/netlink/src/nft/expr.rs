@@ -126,6 +126,8 @@ pub enum Expr {
     Ct(CtKey, Reg),
     /// Loads the type of the destination address (`RTN_…`) as the routing tables have it.
     FibDestinationType(Reg),
+    /// Loads the type of the source address (`RTN_…`) as the routing tables have it.
+    FibSourceType(Reg),
     /// A random number below the modulus.
     Random(u32, Reg),
     /// Translates to the address, and the port if there is one, in the registers.
@@ -213,7 +215,7 @@ impl Expr {
             Self::Load(..) | Self::Verdict(_) => "immediate",
             Self::Lookup(..) | Self::Map(..) | Self::VerdictMap(..) => "lookup",
             Self::Ct(..) => "ct",
-            Self::FibDestinationType(_) => "fib",
+            Self::FibDestinationType(_) | Self::FibSourceType(_) => "fib",
             Self::Random(..) => "numgen",
             Self::Nat(..) => "nat",
             Self::Masquerade => "masq",
@@ -266,8 +268,9 @@ impl Expr {
                 };
                 numbers(data, &[(1, to.number()), (2, key)]);
             }
-            // The result is the type of the address, the flag picks the destination.
+            // The result is the type of the address that the flag picks.
             Self::FibDestinationType(to) => numbers(data, &[(1, to.number()), (2, 3), (3, 2)]),
+            Self::FibSourceType(to) => numbers(data, &[(1, to.number()), (2, 3), (3, 1)]),
             Self::Random(modulus, to) => numbers(data, &[(1, to.number()), (2, *modulus), (3, 1), (4, 0)]),
             Self::Nat(kind, family, address, port) => {
                 let kind = u32::from(*kind == NatKind::Destination);
