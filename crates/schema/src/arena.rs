@@ -104,6 +104,7 @@ pub(crate) struct InlineData {
 pub(crate) struct ObjectData {
     /// Full type name, e.g. `io.k8s.api.core.v1.PodSpec`; empty for anonymous ones.
     pub name: SmolStr,
+    pub description: SmolStr,
     /// Sorted by name, inlined fields included.
     pub fields: Vec<FieldData>,
     pub inlines: Vec<InlineData>,

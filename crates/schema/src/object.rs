@@ -30,6 +30,11 @@ impl<'a> Object<'a> {
         &self.data().name
     }
 
+    /// What the type is for; empty when nothing is said.
+    pub fn description(self) -> &'a str {
+        &self.data().description
+    }
+
     /// The field of that JSON name.
     pub fn field(self, name: &str) -> Option<Field<'a>> {
         let fields = &self.data().fields;

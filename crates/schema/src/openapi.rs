@@ -218,9 +218,17 @@ impl Loader {
             .iter()
             .map(|c| InlineData { object: self.copy_object(arena, c.object), ..c.clone() })
             .collect();
-        let (name, unions, kinds) = (source.name.clone(), source.unions.clone(), source.kinds.clone());
-        self.arena.objects[id.0 as usize] =
-            ObjectData { name, fields, inlines, by_number: source.by_number.clone(), unions, kinds };
+        let (name, description) = (source.name.clone(), source.description.clone());
+        let (unions, kinds) = (source.unions.clone(), source.kinds.clone());
+        self.arena.objects[id.0 as usize] = ObjectData {
+            name,
+            description,
+            fields,
+            inlines,
+            by_number: source.by_number.clone(),
+            unions,
+            kinds,
+        };
         id
     }
 }

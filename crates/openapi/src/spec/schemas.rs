@@ -104,8 +104,9 @@ impl Schemas {
 
     fn object(&mut self, object: Object<'_>, node: Node<'_>) -> Value {
         let mut schema = value!({"type": "object"});
-        if !node.description().is_empty() {
-            schema.insert("description", node.description());
+        let description = if object.name().is_empty() { node.description() } else { object.description() };
+        if !description.is_empty() {
+            schema.insert("description", description);
         }
         let properties: Map = object.fields().map(|f| (f.name(), self.property(f, object))).collect();
         if !properties.is_empty() {
@@ -139,8 +140,6 @@ impl Schemas {
                 "Group and version of this representation of the object."
             }
             ("", "kind") if !holder.kinds().is_empty() => "Kind of the object.",
-            // A type's own description is shown with the type.
-            (_, _) if node.as_object().is_some_and(|o| !o.name().is_empty()) => "",
             (description, _) => description,
         };
         if !description.is_empty() {

@@ -97,6 +97,8 @@ impl<'a> Linker<'a> {
         for field in &def.fields {
             self.member(table, field, &mut object).map_err(|reason| (field.line, reason))?;
         }
+        let of_type = attributes::parse(def.attrs).map_err(|reason| (def.line, reason))?.own;
+        object.description = of_type.description.unwrap_or_default();
         object.unions = def.unions.iter().map(|text| union(text)).collect();
         self.arena.objects[id.0 as usize] = object;
         Ok(())
@@ -204,7 +206,6 @@ impl<'a> Linker<'a> {
         let (object, type_attrs) = self.resolve(table, kind)?;
         let of_type = attributes::parse(type_attrs)?.own;
         attrs.map_type = attrs.map_type.or(of_type.map_type);
-        attrs.description = attrs.description.or(of_type.description);
         attrs.validations = of_type.validations;
         Ok(self.push(Shape::Object(object), attrs))
     }
