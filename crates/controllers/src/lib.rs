@@ -13,6 +13,8 @@ pub use config::{Config, Selection, SelectionError};
 pub use context::Clients;
 pub use registry::{Registration, registrations};
 
+mod cronjob;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;
@@ -24,6 +26,7 @@ mod pod_gc;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
 

@@ -55,6 +55,9 @@ const ALL: &[Registration] = controllers![
     "pod-garbage-collector-controller" | "podgc", "pod-garbage-collector", "pod-garbage-collector", 1, true, crate::pod_gc::start;
     "job-controller" | "job", "job-controller", "job-controller", 5, true, crate::job::start;
     "ttl-after-finished-controller" | "ttl-after-finished", "ttl-after-finished-controller", "ttl-after-finished-controller", 5, true, crate::ttl_after_finished::start;
+    "cronjob-controller" | "cronjob", "cronjob-controller", "cronjob-controller", 5, true, crate::cronjob::start;
+    "statefulset-controller" | "statefulset", "statefulset-controller", "statefulset-controller", 5, true, crate::statefulset::start;
+    "daemonset-controller" | "daemonset", "daemon-set-controller", "daemonset-controller", 2, true, crate::daemonset::start;
     "replicationcontroller-controller" | "replicationcontroller", "replication-controller", "replication-controller", 5, true, crate::replicaset::start_replication_controllers;
 ];
 

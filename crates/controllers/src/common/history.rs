@@ -6,14 +6,17 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::Api;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
+use super::api;
 use super::hash::object_hash;
 
 /// On pods of StatefulSets the name of their revision, on pods of DaemonSets its hash.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
 /// On revisions of StatefulSets their hash.
-const HASH_LABEL: &str = "controller.kubernetes.io/hash";
+pub const HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
 /// A template as a revision keeps it: a patch that puts it into a set.
 pub fn data(template: &PodTemplateSpec) -> Value {
@@ -50,8 +53,10 @@ pub struct NewRevision<'a> {
     pub owner: OwnerReference,
     /// Its current template.
     pub template: &'a PodTemplateSpec,
-    /// Labels, beside those that say the hash.
+    /// Labels, beside the one that says the hash.
     pub labels: BTreeMap<String, String>,
+    /// The name of that one.
+    pub hash_label: &'static str,
     /// Annotations.
     pub annotations: Option<BTreeMap<String, String>>,
     /// One more than the last.
@@ -66,8 +71,7 @@ impl NewRevision<'_> {
         let data = data(self.template);
         let hash = object_hash(&data, self.collision_count);
         let mut labels = self.labels;
-        labels.insert(HASH_LABEL.to_owned(), hash.clone());
-        labels.insert(REVISION_LABEL.to_owned(), hash.clone());
+        labels.insert(self.hash_label.to_owned(), hash.clone());
         let parent = self.parent.name.as_deref().unwrap_or_default();
         ControllerRevision {
             metadata: ObjectMeta {
@@ -81,6 +85,63 @@ impl NewRevision<'_> {
             data: Some(RawExtension(data)),
             revision: self.number,
         }
+    }
+}
+
+/// What has to be done so that a revision keeps the current template.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Current {
+    /// The newest revision does.
+    Newest(ControllerRevision),
+    /// An older one does: it becomes the newest, with this number.
+    Revive(ControllerRevision),
+    /// None does: this one has to be made.
+    Create(ControllerRevision),
+}
+
+/// Finds the revision that keeps what `wanted` keeps.
+pub fn current(revisions: &[ControllerRevision], wanted: ControllerRevision) -> Current {
+    let newest = revisions.iter().map(|r| r.revision).max().unwrap_or(0);
+    let same = revisions.iter().filter(|r| same_data(r, &wanted)).max_by_key(|r| r.revision);
+    match same {
+        Some(revision) if revision.revision == newest => Current::Newest(revision.clone()),
+        Some(revision) => Current::Revive(ControllerRevision { revision: wanted.revision, ..revision.clone() }),
+        None => Current::Create(wanted),
+    }
+}
+
+/// The revisions to delete: the oldest that are not in use, above `limit`.
+pub fn surplus<'a>(
+    revisions: &'a [ControllerRevision],
+    in_use: impl Fn(&ControllerRevision) -> bool,
+    limit: usize,
+) -> Vec<&'a ControllerRevision> {
+    let mut unused: Vec<&ControllerRevision> = revisions.iter().filter(|r| !in_use(r)).collect();
+    unused.sort_by_key(|r| r.revision);
+    let excess = unused.len().saturating_sub(limit);
+    unused.truncate(excess);
+    unused
+}
+
+/// Writes what [`current`] says; gives the revision as it is then. A name that is taken by other content is an error
+/// `AlreadyExists`: the hash has to be made with a higher collision count.
+pub async fn write(client: &kube::Client, namespace: &str, current: Current) -> Result<ControllerRevision, kube::Error> {
+    let revisions: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
+    match current {
+        Current::Newest(revision) => Ok(revision),
+        Current::Revive(revision) => {
+            let name = revision.metadata.name.clone().unwrap_or_default();
+            revisions.replace(&name, &PostParams::default(), &revision).await
+        }
+        Current::Create(revision) => match revisions.create(&PostParams::default(), &revision).await {
+            Err(error) if api::is_already_exists(&error) => {
+                // Our cache may lack what we have made ourselves.
+                let name = revision.metadata.name.clone().unwrap_or_default();
+                let existing = revisions.get_opt(&name).await?;
+                existing.filter(|existing| same_data(existing, &revision)).ok_or(error)
+            }
+            result => result,
+        },
     }
 }
 
@@ -104,6 +165,7 @@ mod tests {
             owner: OwnerReference::default(),
             template: &template_in,
             labels: BTreeMap::new(),
+            hash_label: HASH_LABEL,
             annotations: None,
             number: 1,
             collision_count: None,

@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod expectations;
 pub mod hash;
 pub mod history;
+pub mod node_affinity;
 pub mod numbers;
 pub mod owner;
 pub mod pod_control;
