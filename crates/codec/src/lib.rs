@@ -20,4 +20,4 @@ pub use error::Error;
 pub use schema::time;
 
 /// Deepest nesting of objects and lists that is read. Upstream stops at 10,000, where Rust's stack would not last.
-pub const DEPTH_MAX: usize = 400;
+pub const DEPTH_MAX: usize = 200;

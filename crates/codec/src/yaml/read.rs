@@ -5,9 +5,13 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Options};
 
+use crate::Error;
 use crate::json::{encode_into, encode_string};
-use crate::{DEPTH_MAX, Error};
 use schema::Value;
+
+/// Deepest nesting of YAML. Less than in JSON, since the parser takes more stack; schemas of custom resources stay
+/// far below.
+const YAML_DEPTH_MAX: usize = 100;
 
 /// The document as JSON text with keys in its order. Merge keys and aliases are expanded within the library's bounds.
 /// Of a repeated key the last value stays. An empty document is null.
@@ -16,6 +20,9 @@ pub fn to_json(body: &[u8]) -> Result<Vec<u8>, Error> {
     let mut options = Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::LastWins;
     options.with_snippet = false;
+    if let Some(budget) = &mut options.budget {
+        budget.max_depth = YAML_DEPTH_MAX;
+    }
     let mut out = Vec::with_capacity(body.len() * 2);
     let seed = Transcode { out: &mut out, depth: 0 };
     serde_saphyr::with_deserializer_from_str_with_options(&text, options, |yaml| seed.deserialize(yaml))
@@ -31,7 +38,7 @@ struct Transcode<'o> {
 impl<'de> DeserializeSeed<'de> for Transcode<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.depth > DEPTH_MAX {
+        if self.depth > YAML_DEPTH_MAX {
             return Err(D::Error::custom("exceeded max depth"));
         }
         deserializer.deserialize_any(self)
