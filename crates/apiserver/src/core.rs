@@ -36,6 +36,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// Discovery documents and OpenAPI, as of the resources served now.
     pub documents: crate::discovery::Documents,
+    /// OpenAPI documents.
+    pub openapi: openapi::spec::OpenApi,
     /// The way to kubelets.
     pub kubelet: KubeletClient,
     /// Issues service-account tokens; `None` without a signing key.

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::proxy::KubeletClient;
 use crate::registry::{Registry, ResourceTable};
+use crate::service::Cidr;
 use crate::security::Security;
 
 /// An API server. Cheap to clone.
@@ -41,6 +42,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let registry =
             Arc::new(Registry::new(store.clone(), ResourceTable::builtin(Catalog::builtin()), clock));
+        configure_addresses(&options, &registry)?;
         let scope = scope.child("apiserver");
         let security = Security::new(&options, &registry, &scope)?;
         let advertise = SocketAddr::new(advertise_address(&options), options.secure_port);
@@ -53,6 +55,7 @@ impl Server {
             health: Health::new(store),
             metrics: Metrics::default(),
             documents: crate::discovery::Documents::default(),
+            openapi: openapi::spec::OpenApi::new(),
             kubelet: KubeletClient::default(),
             issuer: security.issuer,
             advertise,
@@ -141,4 +144,20 @@ fn default_route_address() -> Option<IpAddr> {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// Sets the ranges of service addresses and ports, and marks what the stored services have.
+fn configure_addresses(options: &Options, registry: &Registry) -> Result<(), Error> {
+    let wrong = |reason: String| Error::Flag { flag: "service-cluster-ip-range", reason };
+    let cidrs: Vec<Cidr> =
+        options.service_cluster_ip_range.iter().map(|text| text.parse().map_err(wrong)).collect::<Result<_, _>>()?;
+    if cidrs.is_empty() || cidrs.len() > 2 {
+        return Err(wrong("one range, or two of different families".to_owned()));
+    }
+    let services = registry.find_all("", "services", None).map_err(|source| Error::Bootstrap {
+        what: "service addresses".to_owned(),
+        source,
+    })?;
+    registry.addresses.configure(&cidrs, options.service_node_port_range, services.iter().map(|s| &**s));
+    Ok(())
 }

@@ -81,7 +81,7 @@ pub(super) fn of_objects(
             respond::object(200, &list, accept, Catalog::builtin().kind(&gvk))
         }
         Form::Table { beta } => {
-            let table = render::table(served, &objects, meta, beta, true, render::Include::of(call.query))?;
+            let table = render::table(served, &objects, meta, beta, true, render::include(call.query));
             respond::object(200, &table, Accept { form: Form::Whole, ..accept }, None)
         }
     }

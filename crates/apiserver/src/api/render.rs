@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use std::time::SystemTime;
+
+use base::{Clock, SystemClock};
 use http::Response;
+use openapi::table::{IncludeObject, TableMaker};
 use schema::{Catalog, GroupVersionKind, Value, value};
 use store::Entry;
 
@@ -63,8 +67,8 @@ pub fn object(
             respond::object(code, &partial(&object, Some(beta)), accept, Catalog::builtin().kind(&gvk))
         }
         Form::Table { beta } => {
-            let list_meta = value!({"resourceVersion": (object["metadata"]["resourceVersion"].clone())});
-            let table = table(served, &[object], list_meta, beta, true, Include::of(call.query))?;
+            let list_meta = TableMaker::list_metadata(&object);
+            let table = table(served, &[object], list_meta, beta, true, include(call.query));
             respond::object(code, &table, Accept { form: Form::Whole, ..accept }, None)
         }
     }
@@ -85,26 +89,12 @@ pub fn version(beta: bool) -> &'static str {
     if beta { "v1beta1" } else { "v1" }
 }
 
-/// How much of each object a Table's rows carry (`includeObject`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Include {
-    /// Nothing.
-    None,
-    /// Metadata.
-    #[default]
-    Metadata,
-    /// All.
-    Object,
-}
-
-impl Include {
-    /// As the query says.
-    pub fn of(query: &Query) -> Self {
-        match query.get("includeObject") {
-            Some("None") => Self::None,
-            Some("Object") => Self::Object,
-            _ => Self::Metadata,
-        }
+/// How much of each object a Table's rows carry.
+pub fn include(query: &Query) -> IncludeObject {
+    match query.get("includeObject") {
+        Some("None") => IncludeObject::None,
+        Some("Object") => IncludeObject::Object,
+        _ => IncludeObject::Metadata,
     }
 }
 
@@ -116,12 +106,12 @@ pub fn table(
     list_meta: Value,
     beta: bool,
     columns: bool,
-    include: Include,
-) -> ApiResult<Value> {
-    let _ = (served, objects, columns, include);
-    Ok(
-        value!({"kind": "Table", "apiVersion": (format!("meta.k8s.io/{}", version(beta))), "metadata": (list_meta)}),
-    )
+    include: IncludeObject,
+) -> Value {
+    let maker = TableMaker::new(&served.resource, version(beta), include);
+    let now = SystemClock.now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let rows = objects.iter().map(|object| maker.row(object, now)).collect();
+    maker.table(list_meta, columns, rows)
 }
 
 /// Entries decoded in the served version.

@@ -130,7 +130,7 @@ struct Encoder {
     accept: Accept,
     plain: bool,
     header: Vec<u8>,
-    include: render::Include,
+    include: openapi::table::IncludeObject,
     /// The Table's columns have been said.
     columns_said: bool,
 }
@@ -142,7 +142,7 @@ impl Encoder {
             accept,
             plain: render::is_plain(served, accept),
             header: header(&served.resource.kind, &served.resource.api_version()),
-            include: render::Include::of(call.query),
+            include: render::include(call.query),
             columns_said: false,
         }
     }
@@ -207,7 +207,7 @@ impl Encoder {
                 let meta = value!({"resourceVersion": (object["metadata"]["resourceVersion"].clone())});
                 let columns = !std::mem::replace(&mut self.columns_said, true);
                 let rows = [object];
-                (render::table(&self.served, &rows, meta, beta, columns, self.include)?, None)
+                (render::table(&self.served, &rows, meta, beta, columns, self.include), None)
             }
         };
         self.frame(out, kind, &object, schema.as_ref())

@@ -163,7 +163,8 @@ impl WriteContext<'_> {
         }
         match self.registry.store.delete_if(entry.key.clone(), entry.mod_revision).await? {
             Ok((revision, _)) => {
-                self.served.strategy.after_delete(&object);
+                let now = self.registry.now();
+                self.served.strategy.after_delete(&self.strategy_context(&now), &object);
                 meta::set(&mut object, "resourceVersion", revision.0.to_string());
                 gone(object)
             }

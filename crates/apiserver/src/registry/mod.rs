@@ -25,6 +25,7 @@ use base::SharedClock;
 use schema::{GroupVersionResource, Value};
 use store::{Entry, KeyRange, RangeOptions, Revision, Store};
 
+use crate::service::Addresses;
 use crate::status::{ApiError, ApiResult, GroupResource};
 
 pub use convert::{Conversion, hub_equals};
@@ -47,6 +48,8 @@ pub struct Registry {
     pub resources: ArcSwap<ResourceTable>,
     /// Now.
     pub clock: SharedClock,
+    /// What services have been given.
+    pub addresses: Arc<Addresses>,
     /// Of objects that expire.
     pub(crate) leases: leases::Leases,
 }
@@ -54,7 +57,7 @@ pub struct Registry {
 impl Registry {
     /// Over a store, with the built-in resources.
     pub fn new(store: Arc<dyn Store>, resources: ResourceTable, clock: SharedClock) -> Self {
-        Self { store, resources: ArcSwap::from_pointee(resources), clock, leases: leases::Leases::default() }
+        Self { store, resources: ArcSwap::from_pointee(resources), clock, addresses: Arc::default(), leases: leases::Leases::default() }
     }
 
     /// The resource of that group, version and plural name.

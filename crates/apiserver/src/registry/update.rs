@@ -220,7 +220,8 @@ impl WriteContext<'_> {
             let gone = self.registry.store.delete_if(entry.key.clone(), entry.mod_revision).await?;
             return match gone {
                 Ok((revision, _)) => {
-                    self.served.strategy.after_delete(&new);
+                    let now = self.registry.now();
+                    self.served.strategy.after_delete(&self.strategy_context(&now), &new);
                     meta::set(&mut new, "resourceVersion", revision.0.to_string());
                     done(Saved { object: new, entry: None })
                 }

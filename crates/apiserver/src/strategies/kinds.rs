@@ -5,11 +5,21 @@ use std::sync::Arc;
 use schema::Resource;
 
 use super::traits::{Generation, Traits, any_name, dns_label, dns1035_label, path_segment};
+use super::namespaces::Namespaces;
+use super::pods::Pods;
+use super::services::Services;
 use super::{Generic, SharedStrategy};
 
 /// The strategy of a resource, built in or custom.
 pub fn strategy_for(resource: &Resource) -> SharedStrategy {
-    Arc::new(Generic(traits_of(resource)))
+    let generic = Generic::of(resource);
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        _ if resource.custom => Arc::new(generic),
+        ("", "pods") => Arc::new(Pods(generic)),
+        ("", "namespaces") => Arc::new(Namespaces(generic)),
+        ("", "services") => Arc::new(Services(generic)),
+        _ => Arc::new(generic),
+    }
 }
 
 /// Facts about a resource, from upstream's strategies.

@@ -2,6 +2,9 @@
 
 mod generic;
 mod kinds;
+mod namespaces;
+mod pods;
+mod services;
 mod traits;
 
 use std::sync::Arc;
@@ -40,34 +43,37 @@ pub type Finish = Box<dyn FnOnce(bool) + Send>;
 /// version. Every method has a default; the registry does names, metadata, status separation and generation by
 /// [`Traits`] before asking.
 pub trait Strategy: Send + Sync + 'static {
+    /// The part that all kinds have; what is not overridden here is asked there.
+    fn generic(&self) -> &Generic;
+
     /// Facts that the registry acts on.
-    fn traits(&self) -> &Traits;
+    fn traits(&self) -> &Traits {
+        self.generic().traits()
+    }
 
     /// Defaults that depend on other fields; after the schema's own, on every decoded object of any version.
     fn default_fields(&self, object: &mut Value) {
-        let _ = object;
+        self.generic().default_fields(object);
     }
 
     /// Clears what a client may not set on a new object, and sets what it may leave out.
     fn prepare_for_create(&self, context: &Context<'_>, object: &mut Value) {
-        let _ = (context, object);
+        self.generic().prepare_for_create(context, object);
     }
 
     /// Puts back what this update may not change. For `status` the registry has kept `spec` and metadata already.
     fn prepare_for_update(&self, context: &Context<'_>, new: &mut Value, old: &Value) {
-        let _ = (context, new, old);
+        self.generic().prepare_for_update(context, new, old);
     }
 
     /// What is wrong with a new object. Schema constraints and metadata have been checked by the registry.
     fn validate(&self, context: &Context<'_>, object: &Value) -> Vec<FieldError> {
-        let _ = (context, object);
-        Vec::new()
+        self.generic().validate(context, object)
     }
 
     /// What is wrong with a change. Unless a subresource says otherwise this includes [`Strategy::validate`].
     fn validate_update(&self, context: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
-        let _ = old;
-        self.validate(context, new)
+        self.generic().validate_update(context, new, old)
     }
 
     /// Words for the client about a new object that is valid all the same.
@@ -126,8 +132,8 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// The object is gone from the store.
-    fn after_delete(&self, object: &Value) {
-        let _ = object;
+    fn after_delete(&self, context: &Context<'_>, object: &Value) {
+        let _ = (context, object);
     }
 }
 
