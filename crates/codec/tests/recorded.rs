@@ -96,3 +96,32 @@ fn hide(text: &str) -> String {
     }
     text.replace("\"\\u003cwhen\\u003e\"", "\"2020-01-01T00:00:00Z\"")
 }
+
+#[test]
+fn public_custom_resource_definitions_load() {
+    let Some(dir) = base::reference_dir() else {
+        println!("skipped: no reference data");
+        return;
+    };
+    let kind = GroupVersionKind::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let definitions = Catalog::builtin().kind(&kind).expect("a known kind");
+    let text = std::fs::read_to_string(dir.join("exchanges/realworld.jsonl")).unwrap();
+    let mut count = 0;
+    for line in text.lines() {
+        let scenario = json::parse(line.as_bytes()).unwrap();
+        let bodies = scenario.items_at("steps").iter().filter_map(|s| s.get("body"));
+        for body in bodies.filter(|b| b.str_at("kind") == Some("CustomResourceDefinition")) {
+            let decoded = json::decode(&json::encode(body), definitions).unwrap();
+            let name = body.str_at("metadata.name").unwrap_or_default();
+            assert!(decoded.strict_errors.is_empty(), "{name}: {:?}", decoded.strict_errors);
+            for version in decoded.value.items_at("spec.versions") {
+                let openapi = version.at("schema.openAPIV3Schema").unwrap();
+                let schema =
+                    schema::Schema::from_openapi(openapi, true).unwrap_or_else(|e| panic!("{name}: {e}"));
+                assert!(schema.root().field("metadata").is_some(), "{name}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 0);
+}
