@@ -16,6 +16,8 @@ use crate::{clusters, lock, node, runtime};
 
 /// How long a server may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether the runtime listens: only the kernel knows, and tells nobody.
+const START_PAUSE: Duration = Duration::from_millis(5);
 /// How long all tasks of our own runtime may take to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -104,11 +106,18 @@ fn stop_pods(settings: &Settings, layout: &Layout) -> anyhow::Result<usize> {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     tokio.block_on(async {
         let scope = TaskScope::new("down");
-        let server = node::start_runtime(settings, layout, &scope).await?;
+        // The socket of the server that has stopped would refuse us.
+        let _ = std::fs::remove_file(layout.cri_socket());
+        let server = node::start_runtime(settings, layout, &scope)?;
+        while !layout.cri_socket().exists() && !server.is_finished() {
+            tokio::time::sleep(START_PAUSE).await;
+        }
         let stopped = stop_all(&layout.cri_socket()).await;
         scope.shutdown(SHUTDOWN_LIMIT).await;
-        drop(server);
-        stopped
+        match server.await {
+            Ok(Err(error)) => Err(error),
+            _ => stopped,
+        }
     })
 }
 

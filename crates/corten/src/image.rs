@@ -68,7 +68,7 @@ async fn import(socket: &Path, path: &Path) -> anyhow::Result<()> {
             (&mut file).take(PIECE as u64).read_to_end(&mut data).await?;
             let ended = data.is_empty();
             // A receiver that is gone has refused the archive and says so itself.
-            if ended || sender.send(ImportRequest { names: Vec::new(), data }).await.is_err() {
+            if ended || sender.send(ImportRequest { names: Vec::new(), data: data.into() }).await.is_err() {
                 return Ok::<_, std::io::Error>(());
             }
         }

@@ -32,15 +32,15 @@ pub fn runtime_config(settings: &Settings, layout: &Layout) -> anyhow::Result<cr
 }
 
 /// Writes the network's configuration and starts the container runtime in `scope`.
-pub async fn start_runtime(
+pub fn start_runtime(
     settings: &Settings,
     layout: &Layout,
     scope: &TaskScope,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     write_network(settings, layout)?;
     let config = runtime_config(settings, layout)?;
-    let server = cri::Server::bind(config, scope.clone()).await.context("container runtime")?;
-    Ok(scope.spawn_graceful(async move { server.serve().await.context("container runtime") }))
+    let own = scope.clone();
+    Ok(scope.spawn_graceful(async move { cri::run(config, own).await.context("container runtime") }))
 }
 
 /// The network configuration list, and the plugins it names: links to this binary.
@@ -94,7 +94,7 @@ pub fn remove_network(settings: &Settings) -> anyhow::Result<()> {
             batch.commit().with_context(|| format!("remove table {table}"))?;
         }
     }
-    let mut routes = netlink::route::Socket::open().context("netlink")?;
+    let mut routes = netlink::route::RouteSocket::open().context("netlink")?;
     routes.delete_link(&settings.bridge()).context("remove the bridge")?;
     Ok(())
 }

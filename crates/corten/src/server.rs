@@ -55,7 +55,7 @@ impl Cluster {
             client::in_process(service.clone(), UserInfo::authenticated(name, groups))
         };
         addons::ensure(&as_user("kubernetes-admin", &["system:masters"]), &self.settings).await?;
-        let runtime = node::start_runtime(&self.settings, &self.layout, &self.scope).await?;
+        let runtime = node::start_runtime(&self.settings, &self.layout, &self.scope)?;
         let informers = Informers::new(as_user("system:kube-controller-manager", &[]), &self.scope);
         self.start_control_plane(&as_user, &informers)?;
         self.start_node(&as_user).await?;
@@ -69,7 +69,7 @@ impl Cluster {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
             .await
             .with_context(|| format!("listen on port {port}"))?;
-        let store = store::Embedded::open(store::Config::new(self.layout.store())).context("store")?;
+        let store = store::Embedded::open(&store::Config::new(self.layout.store()), system_clock()).context("store")?;
         let options = self.apiserver_options();
         let server = apiserver::Server::new(options, Arc::new(store), system_clock(), &self.scope).await?;
         let tls = server.tls()?;

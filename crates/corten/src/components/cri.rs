@@ -36,5 +36,5 @@ pub async fn run(flags: Flags, scope: TaskScope) -> anyhow::Result<()> {
     config.cni.conf_dir = flags.cni_conf_dir;
     config.cni.bin_dirs = flags.cni_bin_dir;
     config.registries.insecure = flags.insecure_registry;
-    Ok(cri::Server::bind(config, scope).await?.serve().await?)
+    Ok(cri::run(config, scope).await?)
 }
