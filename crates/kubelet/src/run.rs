@@ -170,6 +170,7 @@ fn assemble(parts: Parts) -> Shared {
         machine,
         limits,
         host_dns,
+        _informers: informers,
         pods,
         services,
         node,

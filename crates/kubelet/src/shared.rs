@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use base::{SharedClock, TaskScope};
-use client::{EventRecorder, Informer};
+use client::{EventRecorder, Informer, Informers};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -43,6 +43,8 @@ pub struct Shared {
     pub limits: NodeLimits,
     pub host_ips: Vec<String>,
     pub host_dns: DnsConfig,
+    /// Owns the informers' tasks: they end with it.
+    pub _informers: Informers,
     pub pods: Informer<Pod>,
     pub services: Informer<Service>,
     pub node: Informer<Node>,

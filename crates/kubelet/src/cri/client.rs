@@ -130,8 +130,6 @@ impl Cri {
         runtime.attach(AttachRequest) -> AttachResponse;
         /// Prepares a stream to ports of a sandbox.
         runtime.port_forward(PortForwardRequest) -> PortForwardResponse;
-        /// Usage of containers.
-        runtime.list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
         /// Usage of sandboxes.
         runtime.list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
         /// Images by filter.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{ObjectKey, Outcome, WorkQueue, run_workers};
+use client::{Event, ObjectKey, Outcome, WorkQueue, run_workers};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 
@@ -100,6 +100,13 @@ fn keep_mirrors(shared: &Arc<Shared>, wanted: Wanted) -> WorkQueue<ObjectKey> {
     shared.pods.on_event(move |event| {
         if spec::is_mirror(event.object()) {
             of_event.add(ObjectKey::of(&**event.object()));
+        }
+    });
+    // A mirror belongs to its Node: it is made when that is there.
+    let (of_node, all) = (queue.clone(), wanted.clone());
+    shared.node.on_event(move |event| {
+        if matches!(event, Event::Added(_)) {
+            all.lock().keys().cloned().for_each(|key| of_node.add(key));
         }
     });
     let worker_shared = shared.clone();

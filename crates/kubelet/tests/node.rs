@@ -1,0 +1,127 @@
+//! The node itself: registration, lease, static pods, the HTTPS API.
+
+#[allow(dead_code)]
+mod common;
+
+use common::{Node, is_ready};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn the_node_registers_ready_and_holds_its_lease() {
+    let node = Node::start().await;
+    let registered = node.api.until("/api/v1/nodes/node", |n| n.is_some()).await.unwrap();
+    let conditions = registered["status"]["conditions"].as_array().unwrap();
+    let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
+    assert_eq!((&ready["status"], &ready["reason"]), (&json!("True"), &json!("KubeletReady")));
+    assert_eq!(registered["metadata"]["labels"]["kubernetes.io/hostname"], "node");
+    assert_eq!(registered["status"]["nodeInfo"]["containerRuntimeVersion"], "fake://1.0");
+    assert_eq!(registered["status"]["capacity"]["pods"], "110");
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node";
+    let lease = node.api.until(lease, |l| l.is_some()).await.unwrap();
+    assert_eq!((&lease["spec"]["holderIdentity"], &lease["spec"]["leaseDurationSeconds"]), (&json!("node"), &json!(40)));
+}
+
+#[tokio::test]
+async fn static_pods_run_and_have_mirrors() {
+    let manifests = tempfile::tempdir().unwrap();
+    let folder = manifests.path().to_owned();
+    let node = Node::start_with(true, |config| config.static_pod_path = Some(folder.clone())).await;
+    let write = |text: &str| {
+        // As tools do: the whole file appears at once.
+        std::fs::write(folder.join(".web.yaml"), text).unwrap();
+        std::fs::rename(folder.join(".web.yaml"), folder.join("web.yaml")).unwrap();
+    };
+    let manifest = "{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: c, image: 'busybox:1'}]}}";
+    write(manifest);
+    let path = "/api/v1/namespaces/default/pods/web-node";
+    let mirror = node.api.until(path, |pod| pod.is_some_and(is_ready)).await.unwrap();
+    let annotations = &mirror["metadata"]["annotations"];
+    assert_eq!(annotations["kubernetes.io/config.source"], "file");
+    assert_eq!(annotations["kubernetes.io/config.mirror"], annotations["kubernetes.io/config.hash"]);
+    assert_eq!(node.runtime.running(), 1);
+    // Deleting the mirror does not end the pod; another mirror comes.
+    node.api.delete(path, 0);
+    let is_new = |pod: Option<&Value>| pod.is_some_and(|p| p["metadata"]["uid"] != mirror["metadata"]["uid"] && is_ready(p));
+    node.api.until(path, is_new).await;
+    assert_eq!(node.runtime.calls().iter().filter(|c| *c == "StartContainer").count(), 1);
+    std::fs::remove_file(folder.join("web.yaml")).unwrap();
+    node.api.until(path, |pod| pod.is_none()).await;
+    while node.runtime.sandboxes() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+mod https {
+    use super::*;
+    use pki::{Authority, CertificateRequest, KeyPairFiles, Usage};
+
+    async fn get(client: &kube::Client, path: &str) -> (u16, String) {
+        use http_body_util::BodyExt;
+        let request = http::Request::get(path).body(kube::client::Body::empty()).unwrap();
+        let response = client.send(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn logs_and_pods_are_for_those_who_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::generate("test-ca").unwrap().0;
+        let file = |name: &str| folder.path().join(name);
+        pki::write_public(&file("ca.crt"), authority.certificate_pem().as_bytes()).unwrap();
+        let issue = |name: &str, usage: Usage| {
+            let request = request(name, usage);
+            let issued = authority.issue(&request).unwrap();
+            let files = KeyPairFiles { certificate: file(&format!("{name}.crt")), key: file(&format!("{name}.key")) };
+            pki::write_public(&files.certificate, issued.certificate_pem.as_bytes()).unwrap();
+            pki::write_private(&files.key, issued.key_pem.as_bytes()).unwrap();
+            files
+        };
+        let serving = issue("node", Usage::Server);
+        let address = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap()
+        };
+        let node = Node::start_with(true, |config| {
+            config.listen = address;
+            config.serving = Some(serving.clone());
+            config.client_ca_files = vec![file("ca.crt")];
+        })
+        .await;
+        let path = node.pod("web", json!({"containers": [{"name": "c"}]}));
+        node.api.until(&path, |pod| pod.is_some_and(is_ready)).await;
+        let client = |identity: Option<KeyPairFiles>| {
+            let config = client::RemoteConfig {
+                server: format!("https://{address}"),
+                authorities: vec![file("ca.crt")],
+                identity,
+                ..Default::default()
+            };
+            client::remote(config).unwrap()
+        };
+        let admin = client(Some(issue("admin", Usage::Client)));
+        assert_eq!(get(&admin, "/healthz").await, (200, "ok".to_owned()));
+        assert_eq!(get(&admin, "/containerLogs/default/web/c").await, (200, "hello\n".to_owned()));
+        let (status, pods) = get(&admin, "/pods").await;
+        let pods: Value = serde_json::from_str(&pods).unwrap();
+        assert_eq!((status, &pods["items"][0]["status"]["phase"]), (200, &json!("Running")));
+        assert_eq!(get(&admin, "/containerLogs/default/web/x").await.0, 400);
+        assert_eq!(get(&admin, "/checkpoint/default/web/c").await.0, 501);
+        assert!(get(&admin, "/metrics").await.1.contains("kubelet_running_pods 1\n"));
+        let nobody = client(Some(issue("nobody", Usage::Client)));
+        assert_eq!(get(&nobody, "/pods").await.0, 403);
+        assert_eq!(get(&client(None), "/pods").await, (401, "Unauthorized".to_owned()));
+    }
+
+    fn request(name: &str, usage: Usage) -> CertificateRequest {
+        CertificateRequest {
+            common_name: name.to_owned(),
+            organizations: Vec::new(),
+            dns_names: Vec::new(),
+            addresses: vec!["127.0.0.1".parse().unwrap()],
+            usage,
+            validity: std::time::Duration::from_secs(3600),
+        }
+    }
+}

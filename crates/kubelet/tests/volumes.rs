@@ -1,0 +1,79 @@
+//! Volumes of pods, as containers see them.
+
+#[allow(dead_code)]
+mod common;
+
+use std::path::PathBuf;
+
+use common::Node;
+use serde_json::json;
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: not root");
+    }
+    root
+}
+
+#[tokio::test]
+async fn files_of_config_maps_secrets_and_tokens() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::start().await;
+    node.api.put("/api/v1/namespaces/default/configmaps/cm", json!({"metadata": {}, "data": {"k": "1"}}));
+    node.api.put("/api/v1/namespaces/default/secrets/s", json!({"metadata": {}, "data": {"p": "aGk="}}));
+    node.api.put("/api/v1/namespaces/default/serviceaccounts/default", json!({"metadata": {}}));
+    let spec = json!({
+        "volumes": [
+            {"name": "cm", "configMap": {"name": "cm"}},
+            {"name": "s", "secret": {"secretName": "s", "defaultMode": 0o400}},
+            {"name": "all", "projected": {"sources": [
+                {"serviceAccountToken": {"path": "token"}},
+                {"configMap": {"name": "cm", "items": [{"key": "k", "path": "deep/k"}]}},
+                {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}},
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        ],
+        "containers": [{"name": "c", "volumeMounts": [
+            {"name": "cm", "mountPath": "/cm"}, {"name": "s", "mountPath": "/s"},
+            {"name": "all", "mountPath": "/all"}, {"name": "tmp", "mountPath": "/tmp", "subPath": "in/side"}]}],
+    });
+    let path = node.pod("web", spec);
+    node.until_phase(&path, "Running").await;
+    let config = node.runtime.config("c");
+    let host = |inside: &str| -> PathBuf {
+        config.mounts.iter().find(|m| m.container_path == inside).unwrap().host_path.clone().into()
+    };
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap();
+    assert_eq!(read(host("/cm").join("k")), "1");
+    assert_eq!(read(host("/s").join("p")), "hi");
+    assert_eq!(read(host("/all").join("token")), "token-default");
+    assert_eq!(read(host("/all").join("deep/k")), "1");
+    assert_eq!(read(host("/all").join("name")), "web");
+    assert!(host("/tmp").is_dir());
+    assert!(config.mounts.iter().find(|m| m.container_path == "/cm").unwrap().readonly);
+    node.api.put("/api/v1/namespaces/default/configmaps/cm", json!({"metadata": {}, "data": {"k": "2"}}));
+    let changed = async {
+        while read(host("/cm").join("k")) != "2" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), changed).await.unwrap();
+    node.api.delete(&path, 1);
+    node.api.until(&path, |pod| pod.is_none()).await;
+    let left = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!left.contains(node.folder.path().to_str().unwrap()), "{left}");
+}
+
+#[tokio::test]
+async fn unsupported_volumes_are_named() {
+    let node = Node::start().await;
+    let volumes = json!([{"name": "v", "csi": {"driver": "d"}}]);
+    let path = node.pod("web", json!({"volumes": volumes, "containers": [{"name": "c"}]}));
+    node.until_waiting(&path, "ContainerCreating").await;
+    while !node.api.event_reasons().contains(&"FailedMount".to_owned()) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.runtime.sandboxes(), 0);
+}
