@@ -14,6 +14,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest answer by UDP.
 const MAX_UDP: usize = 65535;
 const DNS_PORT: u16 = 53;
+/// Bytes of a message's header.
+const HEADER: usize = 12;
 
 /// The name servers of a resolv.conf; addresses of the loopback are left out when `skip_loopback`, since cluster DNS
 /// may itself be the loopback's.
@@ -46,21 +48,37 @@ pub async fn ask(servers: &[SocketAddr], message: &[u8], tcp: bool) -> Option<Ve
     None
 }
 
-/// A socket of its own port per question, so that an answer cannot be guessed.
+/// A socket of its own port and an id of its own per question, so that an answer cannot be guessed.
 async fn ask_udp(server: SocketAddr, message: &[u8]) -> std::io::Result<Vec<u8>> {
     let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
-    socket.send(message).await?;
+    let (theirs, question) = message.split_at_checked(2).ok_or(std::io::ErrorKind::InvalidInput)?;
+    let ours = fastrand::u16(..).to_be_bytes();
+    socket.send(&[&ours, question].concat()).await?;
     let mut buffer = vec![0; MAX_UDP];
     loop {
         let length = socket.recv(&mut buffer).await?;
         // Anything but the answer to this question is not for us.
-        if length >= 2 && buffer[..2] == message[..2] {
+        if buffer[..length].starts_with(&ours) && is_about(&buffer[..length], message) {
             buffer.truncate(length);
+            buffer[..2].copy_from_slice(theirs);
             return Ok(buffer);
         }
     }
+}
+
+/// Whether an answer repeats the question, in whatever case. Some servers leave it out of refusals.
+fn is_about(answer: &[u8], message: &[u8]) -> bool {
+    let question = |bytes: &[u8]| -> Option<Vec<u8>> {
+        let mut at = HEADER;
+        while *bytes.get(at)? != 0 {
+            at += 1 + usize::from(bytes[at]);
+        }
+        Some(bytes.get(HEADER..at + 5)?.to_ascii_lowercase())
+    };
+    let has_none = answer.get(4..6) == Some(&[0, 0]);
+    answer.len() >= HEADER && (has_none || question(answer) == question(message))
 }
 
 async fn ask_tcp(server: SocketAddr, message: &[u8]) -> std::io::Result<Vec<u8>> {

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base::TaskScope;
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::DNSClass;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -26,6 +28,8 @@ const MAX_QUESTION: usize = 4096;
 const PLAIN_UDP: u16 = 512;
 const OUR_UDP: u16 = 1232;
 const BACKLOG: i32 = 128;
+/// Bytes of a message's header.
+const HEADER: usize = 12;
 
 /// Bound sockets, not yet served.
 pub struct Server {
@@ -40,6 +44,8 @@ struct Inner {
     upstreams: Vec<SocketAddr>,
     questions: Arc<Semaphore>,
     connections: Arc<Semaphore>,
+    /// Counts answers, so that each begins with another address.
+    turn: AtomicUsize,
 }
 
 impl Server {
@@ -56,12 +62,25 @@ impl Server {
             upstreams: config.upstreams.iter().copied().filter(|server| *server != config.listen).collect(),
             questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            turn: AtomicUsize::new(0),
         };
         Ok(Self {
             udp: UdpSocket::from_std(udp).map_err(failed)?,
             tcp: TcpListener::from_std(stream.into()).map_err(failed)?,
             inner: Arc::new(inner),
         })
+    }
+
+    /// Where it listens, by UDP.
+    #[cfg(test)]
+    pub(crate) fn udp_address(&self) -> std::io::Result<SocketAddr> {
+        self.udp.local_addr()
+    }
+
+    /// Where it listens, by TCP.
+    #[cfg(test)]
+    pub(crate) fn tcp_address(&self) -> std::io::Result<SocketAddr> {
+        self.tcp.local_addr()
     }
 
     /// Serves both sockets in `scope`.
@@ -151,37 +170,24 @@ async fn serve_connection(mut stream: TcpStream, inner: &Inner) -> std::io::Resu
 impl Inner {
     /// The answer to a message; None for what deserves none.
     async fn respond(&self, bytes: &[u8], tcp: bool) -> Option<Vec<u8>> {
-        let question = Message::from_vec(bytes).ok()?;
+        let Ok(question) = Message::from_vec(bytes) else { return malformed(bytes) };
         if question.metadata.message_type != MessageType::Query {
             return None;
         }
-        let mut response = Message::response(question.metadata.id, question.metadata.op_code);
-        response.metadata.recursion_desired = question.metadata.recursion_desired;
-        response.metadata.recursion_available = !self.upstreams.is_empty();
-        response.queries = question.queries.clone();
-        let limit =
-            question.edns.as_ref().map_or(PLAIN_UDP, |edns| edns.max_payload().clamp(PLAIN_UDP, OUR_UDP));
-        if question.edns.is_some() {
-            let mut edns = Edns::new();
-            edns.set_max_payload(OUR_UDP);
-            response.set_edns(edns);
-        }
-        let [query] = question.queries.as_slice() else {
-            response.metadata.response_code = ResponseCode::FormErr;
-            return response.to_vec().ok();
+        let mut response = self.begin(&question);
+        let query = match check(&question) {
+            Ok(query) => query,
+            Err(code) => return refuse(response, code),
         };
-        if question.metadata.op_code != OpCode::Query {
-            response.metadata.response_code = ResponseCode::NotImp;
-            return response.to_vec().ok();
-        }
         if !self.view.is_ready() && self.zone.holds(query.name()) {
-            response.metadata.response_code = ResponseCode::ServFail;
-            return response.to_vec().ok();
+            return refuse(response, ResponseCode::ServFail);
         }
         match self.zone.answer(query, self.view.as_ref()) {
             Answer::NotOurs => return self.forward(bytes, response, tcp).await,
-            Answer::Found { answers, additionals } => {
+            Answer::Found { mut answers, additionals } => {
                 response.metadata.authoritative = true;
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed) % answers.len().max(1);
+                answers.rotate_left(turn);
                 response.add_answers(answers);
                 response.add_additionals(additionals);
                 self.complete(&mut response, query, tcp).await;
@@ -194,28 +200,38 @@ impl Inner {
             }
         }
         let encoded = response.to_vec().ok()?;
-        if !tcp && encoded.len() > usize::from(limit) {
+        if !tcp && encoded.len() > usize::from(udp_limit(&question)) {
             return response.truncate().to_vec().ok();
         }
         Some(encoded)
     }
 
-    async fn forward(&self, bytes: &[u8], mut response: Message, tcp: bool) -> Option<Vec<u8>> {
+    /// An answer without records yet.
+    fn begin(&self, question: &Message) -> Message {
+        let mut response = Message::response(question.metadata.id, question.metadata.op_code);
+        response.metadata.recursion_desired = question.metadata.recursion_desired;
+        response.metadata.recursion_available = !self.upstreams.is_empty();
+        response.queries.clone_from(&question.queries);
+        if question.edns.is_some() {
+            let mut edns = Edns::new();
+            edns.set_max_payload(OUR_UDP);
+            response.set_edns(edns);
+        }
+        response
+    }
+
+    async fn forward(&self, bytes: &[u8], response: Message, tcp: bool) -> Option<Vec<u8>> {
         if self.upstreams.is_empty() {
-            response.metadata.response_code = ResponseCode::Refused;
-            return response.to_vec().ok();
+            return refuse(response, ResponseCode::Refused);
         }
         match forward::ask(&self.upstreams, bytes, tcp).await {
             Some(answer) => Some(answer),
-            None => {
-                response.metadata.response_code = ResponseCode::ServFail;
-                response.to_vec().ok()
-            }
+            None => refuse(response, ResponseCode::ServFail),
         }
     }
 
     /// Adds what the name of an ExternalName service stands for, since stub resolvers ask nobody else.
-    async fn complete(&self, response: &mut Message, query: &hickory_proto::op::Query, tcp: bool) {
+    async fn complete(&self, response: &mut Message, query: &Query, tcp: bool) {
         use hickory_proto::rr::{RData, RecordType};
         if !matches!(query.query_type(), RecordType::A | RecordType::AAAA) || response.answers.len() != 1 {
             return;
@@ -223,7 +239,7 @@ impl Inner {
         let Some(RData::CNAME(target)) = response.answers.first().map(|record| record.data.clone()) else {
             return;
         };
-        let next = hickory_proto::op::Query::query(target.0.clone(), query.query_type());
+        let next = Query::query(target.0.clone(), query.query_type());
         match self.zone.answer(&next, self.view.as_ref()) {
             Answer::Found { answers, .. } => drop(response.add_answers(answers)),
             Answer::Nothing { .. } => {}
@@ -241,3 +257,40 @@ impl Inner {
         }
     }
 }
+
+/// The one thing that is asked, if it can be answered at all.
+fn check(question: &Message) -> Result<&Query, ResponseCode> {
+    if question.metadata.op_code != OpCode::Query {
+        return Err(ResponseCode::NotImp);
+    }
+    if question.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
+        return Err(ResponseCode::BADVERS);
+    }
+    match question.queries.as_slice() {
+        [query] if query.query_class() == DNSClass::IN => Ok(query),
+        [_] => Err(ResponseCode::Refused),
+        _ => Err(ResponseCode::FormErr),
+    }
+}
+
+fn refuse(mut response: Message, code: ResponseCode) -> Option<Vec<u8>> {
+    response.metadata.response_code = code;
+    response.to_vec().ok()
+}
+
+/// What can be said to a message of which only the header can be read. An answer gets no answer.
+fn malformed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let [id_high, id_low, flags, ..] = bytes.get(..HEADER)? else { return None };
+    let is_answer = flags & 0x80 != 0;
+    let id = u16::from_be_bytes([*id_high, *id_low]);
+    (!is_answer).then(|| Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec().ok()).flatten()
+}
+
+/// How long an answer by UDP may be.
+fn udp_limit(question: &Message) -> u16 {
+    question.edns.as_ref().map_or(PLAIN_UDP, |edns| edns.max_payload().clamp(PLAIN_UDP, OUR_UDP))
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -105,8 +105,13 @@ fn addresses(service: &Service) -> Vec<IpAddr> {
     let spec = service.spec.as_ref();
     let all = spec.and_then(|s| s.cluster_ips.as_ref()).into_iter().flatten();
     let one = spec.and_then(|s| s.cluster_ip.as_ref());
-    let mut parsed: Vec<IpAddr> = all.chain(one).filter_map(|text| text.parse().ok()).collect();
-    parsed.dedup();
+    let mut parsed: Vec<IpAddr> = Vec::new();
+    for address in all.chain(one).filter_map(|text| text.parse().ok()) {
+        // The first of the list is in the single field, too.
+        if !parsed.contains(&address) {
+            parsed.push(address);
+        }
+    }
     parsed
 }
 
@@ -149,7 +154,14 @@ fn endpoints_of(slice: &EndpointSlice) -> Vec<Endpoint> {
 }
 
 fn of_service(slices: &Cache<EndpointSlice>, key: &str) -> Vec<Endpoint> {
-    slices.by_index(BY_SERVICE, key).iter().flat_map(|slice| endpoints_of(slice)).collect()
+    let mut all: Vec<Endpoint> = Vec::new();
+    for endpoint in slices.by_index(BY_SERVICE, key).iter().flat_map(|slice| endpoints_of(slice)) {
+        // While an endpoint moves from one slice to another it is in both.
+        if !all.contains(&endpoint) {
+            all.push(endpoint);
+        }
+    }
+    all
 }
 
 impl View for Live {
