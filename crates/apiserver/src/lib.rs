@@ -27,6 +27,7 @@ mod security;
 pub mod selectors;
 mod server;
 mod service;
+mod serving_cert;
 pub mod status;
 pub mod strategies;
 mod subresource;

@@ -34,8 +34,10 @@ pub(crate) fn serve(call: &Call<'_>, path: &str) -> ApiResult<Response<Body>> {
 fn answer(call: &Call<'_>, document: Document, media: &'static str) -> Response<Body> {
     let tag = format!("\"{}\"", document.hash);
     let unchanged = call.parts.headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let mut response =
-        if unchanged { respond::text(304, "") } else { respond::bytes(200, media, document.body) };
+    let mut response = match unchanged {
+        true => respond::not_modified(),
+        false => respond::bytes(200, media, document.body),
+    };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(ETAG, tag);
     }

@@ -83,13 +83,12 @@ impl Server {
     /// The TLS configuration of the options: the serving certificate, and client certificates if there is a CA.
     pub fn tls(&self) -> Result<Arc<ServerConfig>, Error> {
         let options = &self.core.options;
-        let (Some(certificate), Some(key)) = (&options.tls_cert_file, &options.tls_private_key_file) else {
-            return Err(Error::Flag {
-                flag: "tls-cert-file",
-                reason: "a serving certificate is needed".to_owned(),
-            });
-        };
-        let identity = pki::KeyPairFiles { certificate: certificate.clone(), key: key.clone() };
+        let service_ip = options
+            .service_cluster_ip_range
+            .first()
+            .and_then(|text| text.parse::<Cidr>().ok())
+            .map(|cidr| cidr.nth(0));
+        let identity = crate::serving_cert::key_pair(options, self.core.advertise.ip(), service_ip)?;
         let client_authorities: Vec<PathBuf> =
             options.client_ca_file.iter().chain(&options.requestheader_client_ca_file).cloned().collect();
         Ok(pki::server_config(&pki::ServerTls {

@@ -138,7 +138,7 @@ fn aggregated(call: &Call<'_>, core: bool, version: &'static str) -> Response<Bo
         call.parts.headers.get(http::header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let mut response = respond::bytes(200, media, body);
     if same {
-        response = respond::text(304, "");
+        response = respond::not_modified();
     }
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(http::header::ETAG, tag);

@@ -70,6 +70,13 @@ pub fn error(error: &ApiError, accept: Accept) -> Response<Body> {
     response
 }
 
+/// 304: what the client has is still right. Says nothing of the body, since caches would believe it.
+pub fn not_modified() -> Response<Body> {
+    let mut response = Response::new(super::body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}
+
 /// 404 of paths that name nothing.
 pub fn page_not_found() -> Response<Body> {
     let mut response = text(404, "404 page not found\n");
