@@ -41,7 +41,8 @@ pub(super) struct Server {
     /// Who waits for the sandbox's end, if it is to end.
     pub(super) shutdown: Option<Option<ConnId>>,
     pub(super) next_number: u64,
-    listener: UnixListener,
+    /// `None` when no more clients are to come.
+    listener: Option<UnixListener>,
     signals: SignalFd,
     terminating: bool,
     finished: bool,
@@ -90,7 +91,7 @@ impl Server {
             unclaimed: VecDeque::new(),
             shutdown: None,
             next_number: 0,
-            listener,
+            listener: Some(listener),
             signals,
             terminating: false,
             finished: false,
@@ -121,7 +122,7 @@ impl Server {
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
         let _ = std::fs::remove_dir_all(&self.jobs_dir);
-        let _ = std::fs::remove_file(self.dir.join(crate::wire::SOCKET));
+        self.leave();
         Ok(())
     }
 
@@ -135,6 +136,14 @@ impl Server {
     /// No more is to be done than to send what is queued.
     pub(super) fn finish(&mut self) {
         self.finished = true;
+        self.leave();
+    }
+
+    /// From here on nobody finds the shim.
+    fn leave(&mut self) {
+        if self.listener.take().is_some() {
+            let _ = std::fs::remove_file(self.dir.join(crate::wire::SOCKET));
+        }
     }
 
     fn poll_set(&self) -> (Vec<libc::pollfd>, Vec<Token>) {
@@ -144,8 +153,8 @@ impl Server {
             tokens.push(token);
         };
         add(self.signals.as_raw_fd(), libc::POLLIN, Token::Signals);
-        if self.conns.len() < MAX_CONNECTIONS {
-            add(self.listener.as_raw_fd(), libc::POLLIN, Token::Listener);
+        if let Some(listener) = self.listener.as_ref().filter(|_| self.conns.len() < MAX_CONNECTIONS) {
+            add(listener.as_raw_fd(), libc::POLLIN, Token::Listener);
         }
         for (id, conn) in &self.conns {
             let write = if conn.wants_to_write() { libc::POLLOUT } else { 0 };
@@ -202,7 +211,7 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
             let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials);
             let own = nix::unistd::geteuid().as_raw();
             let is_trusted = peer.is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own);

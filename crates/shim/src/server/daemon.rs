@@ -34,8 +34,7 @@ pub(super) fn start(messages: &Path, daemon: impl FnOnce(Ready) -> Result<(), St
     match unsafe { fork() }.map_err(|e| format!("fork: {e}"))? {
         ForkResult::Parent { child } => {
             drop(writer);
-            let mut text = Vec::new();
-            File::from(reader).read_to_end(&mut text).map_err(|e| format!("wait for the daemon: {e}"))?;
+            let text = read_report(File::from(reader)).map_err(|e| format!("wait for the daemon: {e}"))?;
             // The middle process of the double fork.
             let _ = waitpid(child, None);
             match text.as_slice() {
@@ -52,6 +51,18 @@ pub(super) fn start(messages: &Path, daemon: impl FnOnce(Ready) -> Result<(), St
             unsafe { libc::_exit(code.unwrap_or(1)) }
         }
     }
+}
+
+/// Reads up to the word for ready, since a daemon that is ready keeps its end open.
+fn read_report(mut line: File) -> std::io::Result<Vec<u8>> {
+    let (mut text, mut chunk) = (Vec::new(), [0; 512]);
+    while text != READY {
+        match line.read(&mut chunk)? {
+            0 => break,
+            count => text.extend_from_slice(&chunk[..count]),
+        }
+    }
+    Ok(text)
 }
 
 /// Leaves the starter's session; its child can never get a controlling terminal, and belongs to nobody.
