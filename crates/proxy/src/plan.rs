@@ -301,3 +301,7 @@ fn by_hints<'e>(endpoints: &[&'e Endpoint]) -> std::vec::IntoIter<&'e Endpoint> 
     };
     kept.into_iter()
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
