@@ -5,7 +5,13 @@
 //! is checked elsewhere ([`crate::meta`]).
 
 mod claim;
+mod config;
+mod endpoints;
+mod node;
 mod pod;
+mod quota;
+mod service;
+mod volume;
 
 pub use pod::qos_class;
 
@@ -66,6 +72,16 @@ pub fn rules_of(group: &str, plural: &str) -> KindRules {
     match (group, plural) {
         ("", "pods") => pod::RULES,
         ("", "podtemplates") => pod::template::RULES,
+        ("", "services") => service::RULES,
+        ("", "configmaps") => config::CONFIG_MAPS,
+        ("", "secrets") => config::SECRETS,
+        ("", "endpoints") => endpoints::ENDPOINTS,
+        ("discovery.k8s.io", "endpointslices") => endpoints::SLICES,
+        ("", "nodes") => node::NODES,
+        ("", "namespaces") => node::NAMESPACES,
+        ("", "resourcequotas") => quota::QUOTAS,
+        ("", "limitranges") => quota::LIMIT_RANGES,
+        ("", "persistentvolumes") => volume::RULES,
         _ => KindRules::NONE,
     }
 }
