@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use proto::cri::v1::{NetworkConfig, RuntimeConfig, UpdateRuntimeConfigRequest};
 use tokio::sync::{Notify, watch};
 
-use crate::cgroups::{Cgroups, Layout};
+use crate::cgroups::{self, Cgroups, Layout};
 use crate::config::Config;
 use crate::container::dns::parse_resolv_conf;
 use crate::container::linux::{NodeLimits, PodLimits, cpu_shares};
@@ -156,6 +156,7 @@ fn assemble(parts: Parts) -> Shared {
         images: Images::new(cri.clone(), events.clone(), clock.clone()),
         runtime: Arc::new(Mutex::default()),
         started: clock.now(),
+        groups_changed: Notify::new(),
         host_ips: vec![address],
         config,
         client,
@@ -189,6 +190,7 @@ fn start_tasks(
     let waker = pods.clone();
     scope.spawn(cri::follow(shared.cri.clone(), move |uid| waker.wake(uid)));
     scope.spawn(sources::follow_folder(shared.clone(), pods.clone()));
+    scope.spawn(cgroups::keep_class_shares(shared.clone(), pods.clone()));
     scope.spawn(gc::collect_garbage(shared.clone(), pods.clone()));
     scope.spawn(eviction::watch_pressure(shared.clone(), pods.clone(), pressure));
     scope.spawn(keep_node(shared.clone(), context));

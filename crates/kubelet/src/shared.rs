@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use proto::cri::v1::DnsConfig;
+use tokio::sync::Notify;
 
 use crate::cgroups::Cgroups;
 use crate::config::Config;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub node: Informer<Node>,
     pub probes: ProbeContext,
     pub started: SystemTime,
+    /// Told when a pod's cgroup comes or goes.
+    pub groups_changed: Notify,
 }
 
 impl Shared {

@@ -18,7 +18,10 @@ async fn the_node_registers_ready_and_holds_its_lease() {
     assert_eq!(registered["status"]["capacity"]["pods"], "110");
     let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node";
     let lease = node.api.until(lease, |l| l.is_some()).await.unwrap();
-    assert_eq!((&lease["spec"]["holderIdentity"], &lease["spec"]["leaseDurationSeconds"]), (&json!("node"), &json!(40)));
+    assert_eq!(
+        (&lease["spec"]["holderIdentity"], &lease["spec"]["leaseDurationSeconds"]),
+        (&json!("node"), &json!(40))
+    );
 }
 
 #[tokio::test]
@@ -41,7 +44,9 @@ async fn static_pods_run_and_have_mirrors() {
     assert_eq!(node.runtime.running(), 1);
     // Deleting the mirror does not end the pod; another mirror comes.
     node.api.delete(path, 0);
-    let is_new = |pod: Option<&Value>| pod.is_some_and(|p| p["metadata"]["uid"] != mirror["metadata"]["uid"] && is_ready(p));
+    let is_new = |pod: Option<&Value>| {
+        pod.is_some_and(|p| p["metadata"]["uid"] != mirror["metadata"]["uid"] && is_ready(p))
+    };
     node.api.until(path, is_new).await;
     assert_eq!(node.runtime.calls().iter().filter(|c| *c == "StartContainer").count(), 1);
     std::fs::remove_file(folder.join("web.yaml")).unwrap();
@@ -73,7 +78,8 @@ mod https {
         let issue = |name: &str, usage: Usage| {
             let request = request(name, usage);
             let issued = authority.issue(&request).unwrap();
-            let files = KeyPairFiles { certificate: file(&format!("{name}.crt")), key: file(&format!("{name}.key")) };
+            let files =
+                KeyPairFiles { certificate: file(&format!("{name}.crt")), key: file(&format!("{name}.key")) };
             pki::write_public(&files.certificate, issued.certificate_pem.as_bytes()).unwrap();
             pki::write_private(&files.key, issued.key_pem.as_bytes()).unwrap();
             files

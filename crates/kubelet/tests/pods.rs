@@ -76,12 +76,15 @@ async fn a_pod_that_does_not_restart_succeeds_or_fails() {
 #[tokio::test]
 async fn init_containers_come_first() {
     let node = Node::start().await;
-    let spec = json!({"initContainers": [{"name": "i", "image": "busybox:1"}], "containers": [{"name": "c"}]});
+    let spec =
+        json!({"initContainers": [{"name": "i", "image": "busybox:1"}], "containers": [{"name": "c"}]});
     let path = node.pod("web", spec);
     let waits = node.until_waiting(&path, "PodInitializing").await;
     assert_eq!(waits["status"]["phase"], "Pending");
     node.api
-        .until(&path, |p| p.is_some_and(|p| p["status"]["initContainerStatuses"][0]["state"]["running"].is_object()))
+        .until(&path, |p| {
+            p.is_some_and(|p| p["status"]["initContainerStatuses"][0]["state"]["running"].is_object())
+        })
         .await;
     node.runtime.exit("i", 0);
     let pod = node.api.until(&path, |pod| pod.is_some_and(is_ready)).await.unwrap();
@@ -162,7 +165,8 @@ async fn a_missing_config_map_is_waited_for() {
 async fn readiness_and_liveness_probes_count() {
     let node = Node::start().await;
     node.runtime.set_command("ready", 1);
-    let probe = |command: &str| json!({"exec": {"command": [command]}, "periodSeconds": 1, "failureThreshold": 1});
+    let probe =
+        |command: &str| json!({"exec": {"command": [command]}, "periodSeconds": 1, "failureThreshold": 1});
     let spec = json!({"containers": [
         {"name": "c", "readinessProbe": probe("ready"), "livenessProbe": probe("live")}]});
     let path = node.pod("web", spec);
@@ -175,7 +179,10 @@ async fn readiness_and_liveness_probes_count() {
         .until(&path, |p| p.is_some_and(|p| p["status"]["containerStatuses"][0]["restartCount"] == 1))
         .await;
     let reasons = node.api.event_reasons();
-    assert!(reasons.contains(&"Unhealthy".to_owned()) && reasons.contains(&"Killing".to_owned()), "{reasons:?}");
+    assert!(
+        reasons.contains(&"Unhealthy".to_owned()) && reasons.contains(&"Killing".to_owned()),
+        "{reasons:?}"
+    );
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ async fn try_create(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Stri
     let uid = spec::uid(pod);
     let limits = linux::pod_limits(pod, shared.config.pod_pids_limit);
     shared.cgroups.make_pod(resources::qos_class(pod), &uid, limits).map_err(|e| format!("cgroup: {e}"))?;
+    shared.groups_changed.notify_one();
     check_sysctls(shared, pod)?;
     let logs = log_directory(&shared.config.pod_logs_dir, pod);
     std::fs::create_dir_all(&logs).map_err(|e| format!("{}: {e}", logs.display()))?;

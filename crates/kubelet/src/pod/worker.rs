@@ -370,6 +370,7 @@ impl PodWorker {
             tracing::warn!(pod = %self.uid, problem, "cannot take down the pod yet");
             tokio::time::sleep(RETRY).await;
         }
+        self.shared.groups_changed.notify_one();
         self.shared.references.forget(&self.uid);
         self.shared.volumes.tokens.forget(&self.uid);
         self.shared.images.forget(&self.pod());

@@ -76,7 +76,8 @@ impl Api {
     /// Reasons of all events, in order.
     pub fn event_reasons(&self) -> Vec<String> {
         let store = self.store.lock().unwrap();
-        let events = store.history.iter().filter(|(_, kind, key, _)| *kind == "ADDED" && key.resource == "events");
+        let events =
+            store.history.iter().filter(|(_, kind, key, _)| *kind == "ADDED" && key.resource == "events");
         events.map(|(.., e)| e["reason"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
@@ -202,7 +203,8 @@ impl Api {
             return self.watch(key.clone(), selector, from);
         }
         let store = self.store.lock().unwrap();
-        let items = store.objects.iter().filter(|(k, o)| selected(key, &selector, k, o)).map(|(_, o)| o.clone());
+        let items =
+            store.objects.iter().filter(|(k, o)| selected(key, &selector, k, o)).map(|(_, o)| o.clone());
         ok(json!({"kind": "List", "apiVersion": "v1", "items": items.collect::<Vec<_>>(),
             "metadata": {"resourceVersion": store.version.to_string()}}))
     }
@@ -258,7 +260,8 @@ fn parse(path: &str) -> (Key, String) {
     let group_length = if parts[0] == "api" { 2 } else { 3 };
     let group = parts.drain(..group_length).collect::<Vec<_>>().join("/");
     let namespaced = parts[0] == "namespaces" && parts.len() > 2;
-    let namespace = if namespaced { parts.drain(..2).nth(1).unwrap_or_default().to_owned() } else { String::new() };
+    let namespace =
+        if namespaced { parts.drain(..2).nth(1).unwrap_or_default().to_owned() } else { String::new() };
     let part = |index: usize| parts.get(index).map(|p| (*p).to_owned()).unwrap_or_default();
     (Key { group, resource: part(0), namespace, name: part(1) }, part(2))
 }
@@ -278,7 +281,9 @@ fn merged(old: &Value, patch: &Value) -> Value {
                 continue;
             }
             (Value::Array(items), Some(merge_key)) => merged_list(old.get(key), items, merge_key),
-            (Value::Array(items), None) => items.iter().filter(|i| i.get("$patch").is_none()).cloned().collect(),
+            (Value::Array(items), None) => {
+                items.iter().filter(|i| i.get("$patch").is_none()).cloned().collect()
+            }
             (value, _) => merged(old.get(key).unwrap_or(&Value::Null), value),
         };
         out.insert(key.clone(), value);

@@ -58,7 +58,10 @@ impl Node {
         for container in spec["containers"].as_array_mut().unwrap() {
             container["image"] = container.get("image").cloned().unwrap_or_else(|| "busybox:1".into());
         }
-        self.api.put(&path, json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generation": 1}, "spec": spec}));
+        self.api.put(
+            &path,
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generation": 1}, "spec": spec}),
+        );
         path
     }
 

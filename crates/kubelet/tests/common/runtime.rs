@@ -99,7 +99,14 @@ impl Runtime {
     /// The configuration of the newest container called `name`.
     pub fn config(&self, name: &str) -> ContainerConfig {
         let state = self.state.lock().unwrap();
-        state.containers.iter().rev().find(|(_, _, c)| c.metadata.as_ref().unwrap().name == name).unwrap().2.clone()
+        state
+            .containers
+            .iter()
+            .rev()
+            .find(|(_, _, c)| c.metadata.as_ref().unwrap().name == name)
+            .unwrap()
+            .2
+            .clone()
     }
 
     pub fn running(&self) -> usize {
@@ -116,9 +123,11 @@ impl Runtime {
         let id = {
             let state = self.state.lock().unwrap();
             let running = ContainerState::ContainerRunning as i32;
-            let found = state.containers.iter().rev().find(|(s, _, c)| {
-                s.state == running && c.metadata.as_ref().unwrap().name == name
-            });
+            let found = state
+                .containers
+                .iter()
+                .rev()
+                .find(|(s, _, c)| s.state == running && c.metadata.as_ref().unwrap().name == name);
             found.unwrap().0.id.clone()
         };
         self.end(&id, code);
@@ -127,7 +136,9 @@ impl Runtime {
     fn end(&self, id: &str, code: i32) {
         let sandbox = {
             let mut state = self.state.lock().unwrap();
-            let Some((status, sandbox, _)) = state.containers.iter_mut().find(|(s, ..)| s.id == id) else { return };
+            let Some((status, sandbox, _)) = state.containers.iter_mut().find(|(s, ..)| s.id == id) else {
+                return;
+            };
             if status.state == ContainerState::ContainerExited as i32 {
                 return;
             }
@@ -156,7 +167,9 @@ impl Runtime {
         let message = body.slice(5..);
         if method == "GetContainerEvents" && self.with_events {
             let events = tokio_stream::wrappers::BroadcastStream::new(self.events.subscribe());
-            let frames = futures::StreamExt::map(events, |event| Ok(Frame::data(framed(&event.unwrap().encode_to_vec()))));
+            let frames = futures::StreamExt::map(events, |event| {
+                Ok(Frame::data(framed(&event.unwrap().encode_to_vec())))
+            });
             return response(StreamBody::new(frames).boxed_unsync());
         }
         let mut trailers = HeaderMap::new();
@@ -176,7 +189,10 @@ impl Runtime {
     }
 
     fn call(&self, method: &str, message: Bytes) -> Answer {
-        if !method.starts_with("List") && !method.ends_with("Status") && !matches!(method, "Version" | "ImageFsInfo") {
+        if !method.starts_with("List")
+            && !method.ends_with("Status")
+            && !matches!(method, "Version" | "ImageFsInfo")
+        {
             self.state.lock().unwrap().calls.push(method.to_owned());
         }
         match method {
@@ -186,7 +202,11 @@ impl Runtime {
                 ..Default::default()
             }),
             "Status" => {
-                let ready = |kind: &str| RuntimeCondition { r#type: kind.to_owned(), status: true, ..Default::default() };
+                let ready = |kind: &str| RuntimeCondition {
+                    r#type: kind.to_owned(),
+                    status: true,
+                    ..Default::default()
+                };
                 let conditions = vec![ready("RuntimeReady"), ready("NetworkReady")];
                 reply(StatusResponse { status: Some(RuntimeStatus { conditions }), ..Default::default() })
             }
@@ -235,7 +255,8 @@ impl Runtime {
                 let request: ImageStatusRequest = decode(message);
                 let name = request.image.unwrap_or_default().image;
                 let state = self.state.lock().unwrap();
-                let image = state.images.values().find(|i| i.repo_tags.contains(&name) || i.id == name).cloned();
+                let image =
+                    state.images.values().find(|i| i.repo_tags.contains(&name) || i.id == name).cloned();
                 reply(ImageStatusResponse { image, ..Default::default() })
             }
             "PullImage" => {
@@ -282,7 +303,11 @@ impl Runtime {
             inside.map(|(s, ..)| s.id.clone()).collect()
         };
         inside.iter().for_each(|id| self.end(id, 137));
-        self.tell(&request.pod_sandbox_id, &request.pod_sandbox_id, ContainerEventType::ContainerStoppedEvent);
+        self.tell(
+            &request.pod_sandbox_id,
+            &request.pod_sandbox_id,
+            ContainerEventType::ContainerStoppedEvent,
+        );
         reply(StopPodSandboxResponse {})
     }
 
@@ -296,7 +321,8 @@ impl Runtime {
     fn list_sandboxes(&self, request: ListPodSandboxRequest) -> Answer {
         let selector = request.filter.unwrap_or_default().label_selector;
         let state = self.state.lock().unwrap();
-        let found = state.sandboxes.iter().filter(|s| selector.iter().all(|(k, v)| s.labels.get(k) == Some(v)));
+        let found =
+            state.sandboxes.iter().filter(|s| selector.iter().all(|(k, v)| s.labels.get(k) == Some(v)));
         let items = found.map(|s| PodSandbox {
             id: s.id.clone(),
             metadata: s.metadata.clone(),
@@ -353,8 +379,10 @@ impl Runtime {
     fn list_containers(&self, request: ListContainersRequest) -> Answer {
         let selector = request.filter.unwrap_or_default().label_selector;
         let state = self.state.lock().unwrap();
-        let found =
-            state.containers.iter().filter(|(s, ..)| selector.iter().all(|(k, v)| s.labels.get(k) == Some(v)));
+        let found = state
+            .containers
+            .iter()
+            .filter(|(s, ..)| selector.iter().all(|(k, v)| s.labels.get(k) == Some(v)));
         let containers = found.map(|(s, sandbox, _)| Container {
             id: s.id.clone(),
             pod_sandbox_id: sandbox.clone(),
