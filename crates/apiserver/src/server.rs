@@ -56,7 +56,7 @@ impl Server {
             metrics: Metrics::default(),
             documents: crate::discovery::Documents::default(),
             openapi: openapi::spec::OpenApi::new(),
-            kubelet: KubeletClient::default(),
+            kubelet: KubeletClient::new(&options)?,
             issuer: security.issuer,
             advertise,
             scope,

@@ -112,7 +112,8 @@ impl WriteContext<'_> {
     /// What the registry itself does to new objects.
     fn prepare_new(&self, object: &mut Value) {
         let traits = self.served.strategy.traits();
-        if traits.status {
+        // A kubelet makes its node with the status that it has.
+        if traits.status && !self.served.is("", "nodes") {
             object.remove("status");
         }
         if traits.generation == Generation::None {

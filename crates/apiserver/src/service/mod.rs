@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use schema::Value;
 
 pub use ports::Ports;
+pub use ranges::random_below;
 pub use ranges::{Cidr, Range};
 
 /// Why an address or port was not given.

@@ -133,6 +133,11 @@ impl Range {
     }
 }
 
+/// A random number below `bound`; zero if that is zero.
+pub fn random_below(bound: usize) -> usize {
+    (random() % (bound.max(1) as u128)) as usize
+}
+
 /// A random number.
 pub(super) fn random() -> u128 {
     let mut bytes = [0_u8; 16];

@@ -49,6 +49,7 @@ impl RoleEscalation {
     fn missing(&self, attributes: &Attributes<'_>, namespace: &str, wanted: &[Rule]) -> Vec<Rule> {
         let index = self.rbac.index();
         let grants: Vec<_> = index
+            .1
             .grants_of(attributes.user)
             .filter(|grant| grant.namespace.as_deref().is_none_or(|n| n == namespace))
             .collect();

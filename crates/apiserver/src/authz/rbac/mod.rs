@@ -5,11 +5,12 @@ mod index;
 mod rule;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use base::{TaskScope, UserInfo};
+use parking_lot::Mutex;
 use schema::Value;
 use store::{KeyRange, WatchOptions};
 
@@ -28,45 +29,52 @@ const KINDS: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "roleb
 /// Decides by roles and bindings. They are indexed by subject, and indexed anew at the first question after a change.
 pub struct Rbac {
     registry: Arc<Registry>,
-    index: ArcSwap<Index>,
-    stale: Arc<AtomicBool>,
+    index: ArcSwap<(u64, Index)>,
+    /// Counts changes; an index knows how many it has seen.
+    changes: Arc<AtomicU64>,
+    reading: Mutex<()>,
 }
 
 impl Rbac {
     /// Over the roles of `registry`; tasks in `scope` notice their changes.
     pub fn new(registry: Arc<Registry>, scope: &TaskScope) -> Arc<Self> {
-        let stale = Arc::new(AtomicBool::new(true));
+        let changes = Arc::new(AtomicU64::new(1));
         for kind in KINDS {
             if let Some(served) = registry.stored_resource(GROUP, kind) {
                 let range = KeyRange::prefix(served.key_prefix(None));
-                scope.spawn(notice(registry.clone(), range, stale.clone()));
+                scope.spawn(notice(registry.clone(), range, changes.clone()));
             }
         }
-        Arc::new(Self { registry, index: ArcSwap::from_pointee(Index::default()), stale })
+        Arc::new(Self { registry, index: ArcSwap::default(), changes, reading: Mutex::default() })
     }
 
-    /// The roles and bindings as they are now.
-    pub fn index(&self) -> Arc<Index> {
-        if self.stale.swap(false, Ordering::AcqRel) {
-            match Index::read(&self.registry) {
-                Ok(index) => self.index.store(Arc::new(index)),
-                Err(error) => {
-                    self.stale.store(true, Ordering::Release);
-                    tracing::error!(error = %error.message, "roles cannot be read");
-                }
-            }
+    /// The roles and bindings as they are now: whoever asks while they are read anew waits for the new ones.
+    pub fn index(&self) -> Arc<(u64, Index)> {
+        let current = self.index.load_full();
+        if current.0 == self.changes.load(Ordering::Acquire) {
+            return current;
+        }
+        let _reading = self.reading.lock();
+        let changes = self.changes.load(Ordering::Acquire);
+        let current = self.index.load_full();
+        if current.0 == changes {
+            return current;
+        }
+        match Index::read(&self.registry) {
+            Ok(index) => self.index.store(Arc::new((changes, index))),
+            Err(error) => tracing::error!(error = %error.message, "roles cannot be read"),
         }
         self.index.load_full()
     }
 }
 
-/// Marks the index stale at every change in `range`, and when changes may have been missed.
-async fn notice(registry: Arc<Registry>, range: KeyRange, stale: Arc<AtomicBool>) {
+/// Counts every change in `range`, and one more when changes may have been missed.
+async fn notice(registry: Arc<Registry>, range: KeyRange, changes: Arc<AtomicU64>) {
     loop {
         let Ok(mut watcher) = registry.store.watch(range.clone(), WatchOptions::default()) else { return };
-        stale.store(true, Ordering::Release);
+        changes.fetch_add(1, Ordering::AcqRel);
         while watcher.next().await.is_ok() {
-            stale.store(true, Ordering::Release);
+            changes.fetch_add(1, Ordering::AcqRel);
         }
         if registry.store.health().is_err() {
             return;
@@ -78,7 +86,7 @@ async fn notice(registry: Arc<Registry>, range: KeyRange, stale: Arc<AtomicBool>
 impl Authorizer for Rbac {
     async fn authorize(&self, attributes: &Attributes) -> Decision {
         let index = self.index();
-        for grant in index.grants_of(&attributes.user) {
+        for grant in index.1.grants_of(&attributes.user) {
             let applies = grant
                 .namespace
                 .as_deref()
@@ -93,7 +101,7 @@ impl Authorizer for Rbac {
     async fn rules_for(&self, user: &UserInfo, namespace: &str) -> UserRules {
         let index = self.index();
         let mut all = UserRules::default();
-        for grant in index.grants_of(user) {
+        for grant in index.1.grants_of(user) {
             if grant.namespace.as_deref().is_some_and(|n| n != namespace) {
                 continue;
             }
