@@ -220,7 +220,7 @@ mod tests {
     fn sizes_are_read_as_they_come() {
         let (sizes, used) = parse_sizes(b"{\"Width\":80,\"Height\":24}\n{\"Width\":1,\"Height\":2}\n{\"Wid");
         assert_eq!(sizes.len(), 2);
-        assert_eq!((sizes[0].width, sizes[0].height, used), (80, 24, 46));
+        assert_eq!((sizes[0].width, sizes[0].height, used), (80, 24, 47));
         assert_eq!(parse_sizes(b"nonsense").1, 0);
     }
 }

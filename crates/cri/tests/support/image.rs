@@ -58,8 +58,8 @@ pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
 pub fn busybox(config: Value, pack: Pack) -> Image {
     let binary = std::fs::read("/bin/busybox").unwrap();
     let applets = [
-        "sh", "cat", "echo", "sleep", "id", "ls", "true", "false", "kill", "nc", "head", "stty", "tr", "dd",
-        "wc",
+        "sh", "cat", "grep", "echo", "sleep", "id", "ls", "true", "false", "kill", "nc", "head", "stty",
+        "tr", "dd", "wc",
     ];
     let links: Vec<String> = applets.iter().map(|a| format!("bin/{a}")).collect();
     let mut files: Vec<(&str, &[u8])> = vec![

@@ -5,6 +5,7 @@
 pub mod image;
 pub mod pod;
 pub mod registry;
+pub mod spdy;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -162,6 +163,11 @@ impl Drop for Node {
         });
         let _ = ended.join();
         unmount_below(self.dir.path());
+        // Other tests of this process may still have something in it; the last one succeeds.
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let parent = self.config.default_cgroup_parent.trim_start_matches('/');
+            let _ = std::fs::remove_dir(hierarchy.path().join(parent));
+        }
     }
 }
 
