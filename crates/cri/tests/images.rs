@@ -1,5 +1,7 @@
 //! Images from registries and archives, as clients of the socket see them.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! The life of pods, with real containers.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use proto::cri::v1;

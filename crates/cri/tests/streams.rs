@@ -1,5 +1,7 @@
 //! Exec, attach and port-forward, as clients of the streaming server see them.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use bytes::Bytes;

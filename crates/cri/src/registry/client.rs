@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 
+use super::answers::{
+    causes, challenge_of, connection_refused, header, invalid, parse_uri, range_start, read_limited,
+    redirect_target, refusal,
+};
 use super::auth::{Challenge, Credentials, query_escape, token_of};
 use super::connect::Connector;
 use super::endpoint::Endpoint;
@@ -19,16 +23,16 @@ use crate::images::digest::Digest;
 use crate::images::manifest::{INDEX_TYPES, MANIFEST_TYPES, MAX_JSON_BYTES};
 use crate::images::reference::Reference;
 
-type Result<T> = std::result::Result<T, RegistryError>;
+pub(super) type Result<T> = std::result::Result<T, RegistryError>;
 type Http = Client<Connector, Full<Bytes>>;
 
 const MAX_REDIRECTS: usize = 10;
 const MAX_ATTEMPTS: u32 = 3;
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// How long a registry may take to begin an answer, and between two pieces of it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of an error page is looked at.
-const MAX_ERROR_BODY: usize = 64 << 10;
+pub(super) const MAX_ERROR_BODY: usize = 64 << 10;
 const USER_AGENT: &str = concat!("corten/", env!("CARGO_PKG_VERSION"));
 
 /// Speaks to registries as configured. Cheap to make requests from many tasks.
@@ -297,125 +301,5 @@ impl BlobStream {
                 }
             }
         }
-    }
-}
-
-fn challenge_of(headers: &HeaderMap) -> Option<Challenge> {
-    headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|h| h.to_str().ok()).find_map(Challenge::parse)
-}
-
-async fn refusal(url: &str, name: &str, response: Response<Incoming>) -> RegistryError {
-    let status = response.status();
-    let body = read_limited(response.into_body(), MAX_ERROR_BODY, url).await.unwrap_or_default();
-    let said = registry_message(&body);
-    match status {
-        StatusCode::NOT_FOUND => RegistryError::NotFound { name: name.to_owned() },
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RegistryError::Denied {
-            message: said.unwrap_or_else(|| "insufficient_scope: authorization failed".to_owned()),
-        },
-        _ => RegistryError::Status {
-            url: url.to_owned(),
-            status: status.to_string(),
-            message: said.map(|s| format!(": {s}")).unwrap_or_default(),
-        },
-    }
-}
-
-/// The registry's own words, in the error format of the distribution specification.
-fn registry_message(body: &[u8]) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let said: Vec<String> = value
-        .get("errors")?
-        .as_array()?
-        .iter()
-        .map(|error| {
-            let field = |name: &str| error.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-            format!("{}: {}", field("code").to_lowercase(), field("message"))
-        })
-        .collect();
-    (!said.is_empty()).then(|| said.join("; "))
-}
-
-async fn read_limited(body: Incoming, limit: usize, url: &str) -> Result<Bytes> {
-    let read = Limited::new(body, limit).collect();
-    match tokio::time::timeout(IDLE_TIMEOUT, read).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) => Err(RegistryError::Unreachable { url: url.to_owned(), message: error.to_string() }),
-        Err(_) => Err(RegistryError::Unreachable {
-            url: url.to_owned(),
-            message: format!("the answer did not end within {IDLE_TIMEOUT:?}"),
-        }),
-    }
-}
-
-fn redirect_target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
-    let location = headers.get(LOCATION)?.to_str().ok()?;
-    if location.starts_with('/') {
-        let mut parts = from.clone().into_parts();
-        parts.path_and_query = Some(location.parse().ok()?);
-        return Uri::from_parts(parts).ok();
-    }
-    let target: Uri = location.parse().ok()?;
-    // A secure registry must not send its clients to an open connection.
-    let downgrade = from.scheme_str() == Some("https") && target.scheme_str() == Some("http");
-    (!downgrade && target.scheme().is_some() && target.authority().is_some()).then_some(target)
-}
-
-fn range_start(headers: &HeaderMap) -> Option<u64> {
-    let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
-}
-
-fn header(headers: &HeaderMap, name: &str) -> String {
-    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
-}
-
-fn parse_uri(url: &str) -> Result<Uri> {
-    url.parse().map_err(|e| invalid(url, e))
-}
-
-fn invalid(url: &str, message: impl ToString) -> RegistryError {
-    RegistryError::Invalid { url: url.to_owned(), message: message.to_string() }
-}
-
-fn connection_refused(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::Unreachable { message, .. }
-        if message.contains("refused") || message.contains("InvalidContentType"))
-}
-
-/// An error with all its causes, since hyper's own text is only "client error (Connect)".
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_do_not_leave_tls() {
-        let from: Uri = "https://r.example/v2/a/blobs/x".parse().unwrap();
-        let to = |location: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(LOCATION, location.parse().unwrap());
-            redirect_target(&from, &headers).map(|u| u.to_string())
-        };
-        assert_eq!(to("/y?z=1").as_deref(), Some("https://r.example/y?z=1"));
-        assert_eq!(to("https://cdn.example/b").as_deref(), Some("https://cdn.example/b"));
-        assert_eq!(to("http://cdn.example/b"), None);
-        assert_eq!(to("relative"), None);
-    }
-
-    #[test]
-    fn the_registrys_words_are_kept() {
-        let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
-        assert_eq!(registry_message(body).as_deref(), Some("manifest_unknown: manifest unknown"));
-        assert_eq!(registry_message(b"<html>"), None);
     }
 }

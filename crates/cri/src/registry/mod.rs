@@ -1,5 +1,6 @@
 //! Pulling from registries by the OCI distribution protocol.
 
+mod answers;
 mod auth;
 mod client;
 mod connect;

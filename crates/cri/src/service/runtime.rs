@@ -1,4 +1,6 @@
 //! CRI's runtime service: translates requests, and leaves the work to the node.
+//!
+//! Longer than others, since it is one trait of 34 methods that do little each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
