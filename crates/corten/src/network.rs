@@ -31,6 +31,11 @@ impl Block {
         Self { base: self.base, prefix: prefix.max(self.prefix) }
     }
 
+    /// How many bits are fixed.
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+
     /// True if the blocks share an address.
     pub fn overlaps(self, other: Self) -> bool {
         let mask = mask(self.prefix.min(other.prefix));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use base::TaskScope;
-use netlink::nft::{Batch, Family};
+use netlink::route::{Address, RouteSocket};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -29,6 +29,24 @@ pub fn runtime_config(settings: &Settings, layout: &Layout) -> anyhow::Result<cr
         }
     }
     Ok(config)
+}
+
+/// Makes the pods' bridge with its address, where cluster DNS listens, before there is a pod. The network plugin finds
+/// it and leaves it as it is.
+pub fn make_bridge(settings: &Settings) -> anyhow::Result<()> {
+    let name = settings.bridge();
+    let mut routes = RouteSocket::open().context("netlink")?;
+    let block = settings.pod_block.first(NODE_PREFIX);
+    if routes.link(&name).context("bridge")?.is_none() {
+        let [a, b, c, d] = settings.gateway().octets();
+        routes.add_bridge(&name, None, [2, 0, a, b, c, d]).with_context(|| format!("make the bridge {name}"))?;
+    }
+    let link = routes.link(&name).context("bridge")?.with_context(|| format!("the bridge {name} went away"))?;
+    let address = Address { ip: settings.gateway().into(), prefix_len: block.prefix(), prefix_route: true };
+    if !routes.addresses(link.index).context("bridge")?.contains(&address) {
+        routes.add_address(link.index, address).with_context(|| format!("give {name} the address {}", address.ip))?;
+    }
+    Ok(())
 }
 
 /// Writes the network's configuration and starts the container runtime in `scope`.
@@ -83,20 +101,10 @@ fn write_network(settings: &Settings, layout: &Layout) -> anyhow::Result<()> {
 
 /// Removes the rules and the bridge, in the network namespace that we run in.
 pub fn remove_network(settings: &Settings) -> anyhow::Result<()> {
-    let network = settings.mark();
-    let tables = [proxy_table(settings), format!("cni-masq-{network}"), format!("cni-hostport-{network}")];
-    for table in tables {
-        for family in [Family::Ip, Family::Ip6] {
-            let mut batch = Batch::new();
-            // Made empty first, so that deleting it cannot fail for want of it.
-            batch.reset_table(family, &table);
-            batch.delete_table(family, &table);
-            batch.commit().with_context(|| format!("remove table {table}"))?;
-        }
-    }
-    let mut routes = netlink::route::RouteSocket::open().context("netlink")?;
-    routes.delete_link(&settings.bridge()).context("remove the bridge")?;
-    Ok(())
+    let mut proxy = proxy::Config::new(&settings.node_name);
+    proxy.table = proxy_table(settings);
+    proxy::cleanup(&proxy).context("remove the services' rules")?;
+    cni::remove_network(&settings.mark(), &settings.bridge()).context("remove the pods' network")
 }
 
 /// The name of the proxy's tables.

@@ -55,6 +55,7 @@ impl Cluster {
             client::in_process(service.clone(), UserInfo::authenticated(name, groups))
         };
         addons::ensure(&as_user("kubernetes-admin", &["system:masters"]), &self.settings).await?;
+        node::make_bridge(&self.settings)?;
         let runtime = node::start_runtime(&self.settings, &self.layout, &self.scope)?;
         let informers = Informers::new(as_user("system:kube-controller-manager", &[]), &self.scope);
         self.start_control_plane(&as_user, &informers)?;

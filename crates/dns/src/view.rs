@@ -79,6 +79,8 @@ pub struct Live {
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
     namespaces: Informer<Namespace>,
+    /// Their watches end when the last handle is dropped.
+    _informers: Informers,
 }
 
 impl Live {
@@ -92,7 +94,7 @@ impl Live {
         slices.add_index(SLICE_BY_IP, |slice| {
             slice.endpoints.iter().flatten().flat_map(|e| e.addresses.clone()).collect()
         });
-        Self { services, slices, namespaces: informers.get::<Namespace>() }
+        Self { services, slices, namespaces: informers.get::<Namespace>(), _informers: informers.clone() }
     }
 }
 

@@ -22,8 +22,9 @@ impl Machine {
         Run::new(&["ip", "netns", "add", &machine.name]).output().ok();
         for line in [
             "link set lo up",
-            "link add eth0 type dummy",
+            "link add eth0 type veth peer name wire",
             "address add 198.51.100.10/24 dev eth0",
+            "link set wire up",
             "link set eth0 up",
             "route add default via 198.51.100.1",
         ] {
@@ -40,11 +41,10 @@ impl Machine {
 
     /// A program to run on this machine.
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, words: &[S]) -> Run {
-        let all: Vec<&std::ffi::OsStr> = ["ip", "netns", "exec", &self.name]
-            .iter()
-            .map(|word| std::ffi::OsStr::new(*word))
-            .chain(words.iter().map(AsRef::as_ref))
-            .collect();
+        // `ip netns exec` would mount a /sys of its own, without the cgroups.
+        let enter = ["nsenter".to_owned(), format!("--net=/run/netns/{}", self.name)];
+        let all: Vec<&std::ffi::OsStr> =
+            enter.iter().map(std::ffi::OsStr::new).chain(words.iter().map(AsRef::as_ref)).collect();
         Run::new(&all)
     }
 }
