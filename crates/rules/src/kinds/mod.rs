@@ -7,11 +7,19 @@
 mod claim;
 mod config;
 mod endpoints;
+mod event;
+mod ingress;
+mod lease;
+mod network_policy;
 mod node;
 mod pod;
 mod quota;
+mod rbac;
+mod scheduling;
 mod service;
+mod storage;
 mod volume;
+mod workload;
 
 pub use pod::qos_class;
 
@@ -73,15 +81,44 @@ pub fn rules_of(group: &str, plural: &str) -> KindRules {
         ("", "pods") => pod::RULES,
         ("", "podtemplates") => pod::template::RULES,
         ("", "services") => service::RULES,
-        ("", "configmaps") => config::CONFIG_MAPS,
-        ("", "secrets") => config::SECRETS,
         ("", "endpoints") => endpoints::ENDPOINTS,
-        ("discovery.k8s.io", "endpointslices") => endpoints::SLICES,
         ("", "nodes") => node::NODES,
         ("", "namespaces") => node::NAMESPACES,
+        ("", "configmaps") => config::CONFIG_MAPS,
+        ("", "secrets") => config::SECRETS,
         ("", "resourcequotas") => quota::QUOTAS,
         ("", "limitranges") => quota::LIMIT_RANGES,
         ("", "persistentvolumes") => volume::RULES,
+        ("", "persistentvolumeclaims") => claim::RULES,
+        ("", "replicationcontrollers") => workload::CONTROLLERS,
+        ("apps", "deployments") => workload::DEPLOYMENTS,
+        ("apps", "replicasets") => workload::REPLICA_SETS,
+        ("apps", "daemonsets") => workload::DAEMON_SETS,
+        ("apps", "statefulsets") => workload::STATEFUL_SETS,
+        ("batch", "jobs") => workload::JOBS,
+        ("batch", "cronjobs") => workload::CRON_JOBS,
+        ("discovery.k8s.io", "endpointslices") => endpoints::SLICES,
+        ("", "events") => event::RULES,
+        ("coordination.k8s.io", "leases") => lease::LEASES,
+        ("coordination.k8s.io", "leasecandidates") => lease::CANDIDATES,
+        ("networking.k8s.io", "ingresses") => ingress::INGRESSES,
+        ("networking.k8s.io", "ingressclasses") => ingress::CLASSES,
+        ("networking.k8s.io", "networkpolicies") => network_policy::POLICIES,
+        ("networking.k8s.io", "ipaddresses") => network_policy::ADDRESSES,
+        ("networking.k8s.io", "servicecidrs") => network_policy::RANGES,
+        ("node.k8s.io", "runtimeclasses") => scheduling::RUNTIME_CLASSES,
+        ("policy", "poddisruptionbudgets") => scheduling::DISRUPTION_BUDGETS,
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => rbac::CLUSTER_ROLE_BINDINGS,
+        ("rbac.authorization.k8s.io", "clusterroles") => rbac::CLUSTER_ROLES,
+        ("rbac.authorization.k8s.io", "rolebindings") => rbac::ROLE_BINDINGS,
+        ("rbac.authorization.k8s.io", "roles") => rbac::ROLES,
+        ("scheduling.k8s.io", "priorityclasses") => scheduling::PRIORITY_CLASSES,
+        ("storage.k8s.io", "csidrivers") => storage::DRIVERS,
+        ("storage.k8s.io", "csinodes") => storage::NODES,
+        ("storage.k8s.io", "csistoragecapacities") => storage::CAPACITIES,
+        ("storage.k8s.io", "storageclasses") => storage::CLASSES,
+        ("storage.k8s.io", "volumeattachments") => storage::ATTACHMENTS,
+        ("storage.k8s.io", "volumeattributesclasses") => storage::ATTRIBUTES_CLASSES,
         _ => KindRules::NONE,
     }
 }
