@@ -44,7 +44,11 @@ pub(super) fn allow_everything(rules: &[DeviceRule]) -> bool {
 /// A rule as version 1 reads it: `c 1:* rw`.
 pub(super) fn v1_text(rule: &DeviceRule) -> String {
     let number = |n: Option<i64>| n.filter(|n| *n >= 0).map_or_else(|| "*".to_owned(), |n| n.to_string());
-    let kind = if rule.kind.is_empty() { "a" } else { &rule.kind };
+    let kind = match rule.kind.as_str() {
+        "" => "a",
+        "u" => "c",
+        other => other,
+    };
     let access = if rule.access.is_empty() { "rwm" } else { &rule.access };
     format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor))
 }

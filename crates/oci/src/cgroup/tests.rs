@@ -158,3 +158,58 @@ fn a_group_of_this_machine_is_made_limited_and_removed() {
     result.and(killed).and(removed).unwrap();
     assert!(!group.exists());
 }
+
+/// A hierarchy of version 2 on this machine, though its controllers may be with version 1.
+fn some_version_2() -> Option<Hierarchies> {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root");
+        return None;
+    }
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains(" - cgroup2 ")).collect();
+    if lines.is_empty() {
+        println!("skipped: no cgroup2 is mounted");
+    }
+    Hierarchies::parse(&lines.join("\n")).ok()
+}
+
+#[test]
+fn version_2_freezes_kills_and_guards_devices() {
+    let Some(hierarchies) = some_version_2() else { return };
+    let group = Cgroup::new(hierarchies, &format!("/corten-test-{}-v2/inner", std::process::id())).unwrap();
+    let parent = Cgroup::new(group.hierarchies.clone(), &format!("/corten-test-{}-v2", std::process::id()));
+    let mut children = Vec::new();
+    let mut run = || -> Result<()> {
+        group.create()?;
+        let rules = json!({"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c",
+            "major": 10, "minor": 200, "access": "rw"}]});
+        let resources: Resources = serde_json::from_value(rules).unwrap();
+        // Twice: the second program takes the first one's place.
+        group.apply_devices(&resources)?;
+        group.apply_devices(&resources)?;
+        let procs = group.dir("").unwrap().join("cgroup.procs");
+        let script =
+            format!("echo 0 > {}; cat /dev/null && head -c1 /dev/kmsg; exec sleep 1000", procs.display());
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).stderr(std::process::Stdio::piped());
+        let mut child = shell.spawn().doing(|| "spawn".to_owned())?;
+        let mut line = [0; 128];
+        let count = std::io::Read::read(&mut child.stderr.take().unwrap(), &mut line).unwrap();
+        children.push(child);
+        let line = String::from_utf8_lossy(&line[..count]).into_owned();
+        assert!(line.contains("kmsg") && line.contains("not permitted"), "{line}");
+        group.freeze(true)?;
+        assert!(group.is_frozen());
+        group.kill_all()?;
+        assert!(group.processes()?.is_empty());
+        Ok(())
+    };
+    let result = run();
+    let _ = group.freeze(false);
+    for mut child in children {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let removed = parent.unwrap().remove();
+    result.and(removed).unwrap();
+}

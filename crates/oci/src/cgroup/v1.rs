@@ -57,7 +57,9 @@ pub(super) fn apply(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
     if let Some(io) = &resources.block_io {
         apply_block_io(cgroup, io)?;
     }
-    for page in &resources.hugepage_limits {
+    // Engines send limits for every size of page; where nothing counts them that is no reason to fail.
+    let counts_pages = cgroup.dir("hugetlb").is_some();
+    for page in resources.hugepage_limits.iter().filter(|_| counts_pages) {
         let file = format!("hugetlb.{}.limit_in_bytes", page.page_size);
         set(cgroup, "hugetlb", &file, &page.limit.to_string())?;
     }

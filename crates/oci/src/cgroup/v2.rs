@@ -42,7 +42,7 @@ pub(super) fn apply(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
     for (file, value) in settings(resources)? {
         let Some(path) = cgroup.dir("").map(|dir| dir.join(&file)) else { continue };
         match write_raw(&path, &value) {
-            Err(e) if is_gone(&e) && is_default(&file, &value) => {}
+            Err(e) if is_gone(&e) && is_optional(&file, &value) => {}
             Err(e) if is_gone(&e) => {
                 return Err(e).doing(|| format!("{file}: this machine's cgroups lack the controller for it"));
             }
@@ -52,9 +52,10 @@ pub(super) fn apply(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
     Ok(())
 }
 
-/// True if not writing the value comes to the same: kernels without swap have no file for it.
-fn is_default(file: &str, value: &str) -> bool {
-    file == "memory.swap.max" && matches!(value, "max" | "0")
+/// True if the value need not be written where its file is missing: kernels without swap have none to limit, and
+/// engines send limits for every size of huge pages, counted or not.
+fn is_optional(file: &str, value: &str) -> bool {
+    (file == "memory.swap.max" && matches!(value, "max" | "0")) || file.starts_with("hugetlb.")
 }
 
 /// Files and what to write to them, in this order.

@@ -5,7 +5,7 @@ pub mod bundle;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The runtime's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_corten-oci");
@@ -113,4 +113,20 @@ pub fn text(bytes: &[u8]) -> String {
 
 pub fn show(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
+}
+
+/// Appends to a list, which may not be there yet.
+pub fn push(list: &mut Value, value: Value) {
+    if list.is_null() {
+        *list = json!([]);
+    }
+    list.as_array_mut().unwrap().push(value);
+}
+
+/// Waits for the end of a container's first process.
+pub fn wait_stopped(f: &Fixture, id: &str) {
+    let pid = f.state(id)["pid"].as_i64().unwrap();
+    while pid != 0 && f.state(id)["status"] != "stopped" {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }

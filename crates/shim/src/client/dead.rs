@@ -25,7 +25,7 @@ pub fn scan(root: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// After a shim died: kills and deletes what it left, through the runtime, and gives the last state of its
-/// containers; one whose end nobody saw gets exit code 255. Says [`Error::Protocol`] while the shim lives.
+/// containers: one whose end nobody saw gets exit code 255, one that was still being made has no exit. Says [`Error::Protocol`] while the shim lives.
 pub async fn clean_up_dead(dir: &Path) -> Result<Vec<ContainerState>, Error> {
     if super::Shim::connect(dir).await.is_ok() {
         return Err(Error::Protocol(format!("the shim at {} lives; shut it down instead", dir.display())));

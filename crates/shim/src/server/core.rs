@@ -1,6 +1,6 @@
 //! The loop: waits for whatever comes next, and hands it to who knows what to do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -41,10 +41,13 @@ pub(super) struct Server {
     /// Who waits for the sandbox's end, if it is to end.
     pub(super) shutdown: Option<Option<ConnId>>,
     pub(super) next_number: u64,
+    /// Warnings of the runtime that were passed on.
+    pub(super) warned: BTreeSet<String>,
     /// `None` when no more clients are to come.
     listener: Option<UnixListener>,
     signals: SignalFd,
-    terminating: bool,
+    /// The machine is going down.
+    pub(super) terminating: bool,
     finished: bool,
 }
 
@@ -91,6 +94,7 @@ impl Server {
             unclaimed: VecDeque::new(),
             shutdown: None,
             next_number: 0,
+            warned: BTreeSet::new(),
             listener: Some(listener),
             signals,
             terminating: false,

@@ -131,12 +131,20 @@ impl Job {
         text.trim().parse().map_err(|_| io::Error::other(format!("pid file {text:?}")))
     }
 
-    /// What the runtime said of its failure, introduced as other runtimes' shims do.
-    pub(super) fn failure(&self, status: i32) -> String {
+    fn log(&self) -> Vec<LogLine> {
         let text = std::fs::read(self.folder.join(LOG_FILE)).unwrap_or_default();
         let tail = &text[text.len().saturating_sub(MAX_LOG)..];
-        let messages: Vec<LogLine> =
-            tail.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        tail.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
+
+    /// What the runtime could not do as asked for, and went on without.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.log().into_iter().filter(|line| line.level == "warning").map(|line| line.msg)
+    }
+
+    /// What the runtime said of its failure, introduced as other runtimes' shims do.
+    pub(super) fn failure(&self, status: i32) -> String {
+        let messages = self.log();
         let mut errors = messages.iter().filter(|m| matches!(m.level.as_str(), "error" | "fatal"));
         let command = self.kind.command();
         match errors.next_back() {

@@ -11,6 +11,9 @@ use crate::wire::{ContainerPhase, Event, Reply};
 /// are orphans that came to us.
 const MAX_UNCLAIMED: usize = 256;
 
+/// How many different warnings of the runtime are passed on.
+const MAX_WARNINGS: usize = 32;
+
 impl Server {
     /// Takes note of every child that has ended. The runtime's commands come last, so that what they made and has
     /// ended already is known.
@@ -72,6 +75,7 @@ impl Server {
         let failure = (status != 0 || job.timed_out).then(|| job.failure(status));
         let conn = job.conn.filter(|conn| self.conns.contains_key(conn));
         let pid = job.pid();
+        self.pass_on_warnings(&job);
         job.clean_up();
         let kind = std::mem::replace(&mut job.kind, Kind::Update);
         if let Some(message) = failure {
@@ -102,6 +106,15 @@ impl Server {
                     }
                     Err(e) => self.refuse_if(conn, ErrorKind::Runtime, format!("OCI runtime exec: {e}")),
                 }
+            }
+        }
+    }
+
+    /// To the shim's own messages, each text once.
+    fn pass_on_warnings(&mut self, job: &Job) {
+        for text in job.warnings() {
+            if self.warned.len() < MAX_WARNINGS && self.warned.insert(text.clone()) {
+                eprintln!("OCI runtime: {text}");
             }
         }
     }
@@ -146,6 +159,9 @@ impl Server {
             eprintln!("take over the terminal of container {id}: {e}");
         }
         container.save(&self.dir, false);
+        if self.terminating {
+            let _ = container.signal(libc::SIGKILL, false);
+        }
         if let Some(status) = self.claim(pid) {
             self.container_ended(id, status);
         }

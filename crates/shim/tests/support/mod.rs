@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shim::{ContainerState, CreateContainer, Event, Events, ExitStatus, RuntimeCommand, Shim, ShimConfig};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// How long a test waits for what must happen; far more than it takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -191,4 +192,38 @@ pub async fn exit_of(events: &mut Events, wanted: &str) -> ExitStatus {
 /// A process as CRI servers make it for exec.
 pub fn process(args: &[&str]) -> Value {
     json!({"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}})
+}
+
+/// Reads until what has come contains `wanted`.
+pub async fn read_until(stream: &mut (impl AsyncRead + Unpin), wanted: &str) -> String {
+    let mut text = String::new();
+    let mut chunk = [0; 4096];
+    let read = async {
+        while !text.contains(wanted) {
+            let count = stream.read(&mut chunk).await.unwrap();
+            assert!(count > 0, "the stream ended after {text:?}");
+            text.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    };
+    if tokio::time::timeout(PATIENCE, read).await.is_err() {
+        panic!("{wanted:?} did not come, but {text:?}");
+    }
+    text
+}
+
+/// Reads to the end.
+pub async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("no end").unwrap();
+    text
+}
+
+/// Waits until a container has written something.
+pub async fn wait_for_log(f: &Fixture, name: &str, wanted: &str) {
+    let wait = async {
+        while !f.log_text(name).contains(wanted) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("the log does not have it");
 }
