@@ -8,19 +8,22 @@ use nix::unistd::Pid;
 use crate::error::{Context, Result};
 use crate::sys;
 
-/// A process, known by number and time of birth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// A process, known by number and time of birth. State may lie on a disk, so the machine's start is part of it: small
+/// machines give the same number at the same time after every start.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Identity {
     /// The number.
     pub pid: i32,
     /// In ticks since the machine's start.
     pub started_ticks: u64,
+    /// Which start of the machine that was.
+    pub boot_id: String,
 }
 
 impl Identity {
     /// That of a running process.
     pub fn of(pid: i32) -> Option<Self> {
-        read_stat(pid).map(|(_, started_ticks)| Self { pid, started_ticks })
+        read_stat(pid).map(|(_, started_ticks)| Self { pid, started_ticks, boot_id: boot_id() })
     }
 
     /// True until it has ended, even if nobody has waited for it.
@@ -34,6 +37,11 @@ impl Identity {
         let fd = sys::pidfd_open(self.pid).ok()?;
         self.is_alive().then_some(fd)
     }
+}
+
+/// The kernel's name for this start of the machine.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// State letter and time of birth.
@@ -100,4 +108,17 @@ pub fn wait_for(pid: i32) -> Result<i32> {
 pub fn kill_child(pid: i32) {
     let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     let _ = wait_for(pid);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_used_again_is_another_process() {
+        let own = Identity::of(std::process::id() as i32).unwrap();
+        assert!(own.is_alive());
+        assert!(!Identity { started_ticks: own.started_ticks + 1, ..own.clone() }.is_alive());
+        assert!(!Identity { boot_id: "another".to_owned(), ..own }.is_alive());
+    }
 }
