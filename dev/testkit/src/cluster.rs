@@ -75,10 +75,7 @@ impl Cluster {
         let mut all = vec!["kubectl", "--kubeconfig", &kubeconfig];
         all.extend(words);
         // Its caches would otherwise outlive the story.
-        self.machine
-            .run(&all)
-            .env("HOME", self.folder.path())
-            
+        self.machine.run(&all).env("HOME", self.folder.path())
     }
 
     /// What a kubectl command prints, its words separated by spaces.

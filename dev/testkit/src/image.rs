@@ -89,6 +89,8 @@ fn layer(files: &[(String, Node<'_>)]) -> Vec<u8> {
     for (path, node) in files {
         let mut header = tar::Header::new_gnu();
         header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
         let content: &[u8] = match node {
             Node::Folder(mode) => {
                 header.set_entry_type(tar::EntryType::Directory);

@@ -8,11 +8,12 @@ mod image;
 mod machine;
 mod process;
 mod registry;
+pub mod vm;
 
 pub use cluster::Cluster;
 pub use image::{Image, busybox};
 pub use machine::Machine;
-pub use process::{Output, Run, wait_until};
+pub use process::{Output, Run, find_program, wait_until};
 pub use registry::Registry;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! Running programs and waiting for what they bring about.
 
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -132,8 +133,13 @@ pub fn wait_until<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -
 
 /// True if a program of this name can be started.
 pub fn on_path(program: &str) -> bool {
+    find_program(program).is_some()
+}
+
+/// Where a program is, links followed.
+pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-        || std::path::Path::new("/usr/sbin").join(program).is_file()
-        || std::path::Path::new("/sbin").join(program).is_file()
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
+    found.and_then(|file| file.canonicalize().ok())
 }

@@ -31,6 +31,8 @@ pub(super) fn prepare_update(new: &mut Value, old: &Value, write: &Write<'_>) {
             set_or_remove(new, "ephemeralContainers", ephemeral);
         }
         "resize" => keep_all_but_resources(new, old),
+        // The server itself makes these changes, and only what they are for.
+        "binding" | "eviction" => {}
         _ => {
             let status = old["status"].clone();
             new.insert("status", status);
@@ -92,6 +94,7 @@ pub(super) fn validate_update(new: &Cursor<'_>, old: &Value, write: &Write<'_>, 
         "status" => validate_status(new, old, out),
         "ephemeralcontainers" => validate_ephemeral(new, old, out),
         "resize" => validate_resize(new, old, out),
+        "binding" | "eviction" => {}
         _ => validate_main(new, old, out),
     }
 }
