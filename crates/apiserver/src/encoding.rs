@@ -156,7 +156,8 @@ fn check_kind(found: &TypeMeta, expected: &Expected<'_>, body: &[u8]) -> ApiResu
         )));
     }
     if expected.custom {
-        return Ok(gvk);
+        let error = rules::FieldError::invalid(&rules::Path::new("kind"), gvk.kind.as_str(), format!("must be {}", wanted.kind));
+        return Err(ApiError::invalid(&wanted.group, &wanted.kind, "", &[error]));
     }
     let words = format!(
         "converting ({}.{}) to ({}.{}): unknown conversion",

@@ -65,6 +65,7 @@ impl Server {
         };
         let server = Self { core: Arc::new(core) };
         crate::bootstrap::run(&server.core).await?;
+        crate::crd::run(&server.core, &server.core.scope).await?;
         server.core.health.set_started();
         Ok(server)
     }
@@ -127,12 +128,13 @@ impl tower::Service<Request<Body>> for ApiService {
     }
 }
 
-/// The address that clients are told: as configured, else the one that is bound, else that of the default route.
+/// The address that clients are told: as configured, else the one that is bound if others can reach it, else that of
+/// the default route.
 fn advertise_address(options: &Options) -> IpAddr {
     if let Some(address) = options.advertise_address {
         return address;
     }
-    if !options.bind_address.is_unspecified() {
+    if !options.bind_address.is_unspecified() && !options.bind_address.is_loopback() {
         return options.bind_address;
     }
     default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))

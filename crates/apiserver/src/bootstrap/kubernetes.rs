@@ -36,6 +36,10 @@ pub async fn run(core: &Core, maker: &Maker<'_>) -> Result<(), Error> {
     if !core.options.reconcile_endpoints {
         return Ok(());
     }
+    if core.advertise.ip().is_loopback() {
+        tracing::warn!("no address but loopback: the endpoints of the service kubernetes are left out");
+        return Ok(());
+    }
     let ip = core.advertise.ip().to_string();
     let ports = value!([{"name": "https", "port": target, "protocol": "TCP"}]);
     let endpoints = value!({

@@ -1,6 +1,6 @@
 //! Creating an object.
 
-use schema::Value;
+use schema::{Presence, Value};
 use store::Revision;
 
 use super::write::{Saved, WriteContext, saved};
@@ -114,7 +114,12 @@ impl WriteContext<'_> {
         let traits = self.served.strategy.traits();
         // A kubelet makes its node with the status that it has.
         if traits.status && !self.served.is("", "nodes") {
-            object.remove("status");
+            // As Go writes an empty status: nothing, `{}`, or fields that are always there.
+            let field = self.served.hub.schema.root().field("status");
+            match field.filter(|f| f.presence() == Presence::Always) {
+                Some(field) => object.insert("status", merge::typed::zero(field.node())),
+                None => object.remove("status"),
+            };
         }
         if traits.generation == Generation::None {
             meta::remove(object, "generation");

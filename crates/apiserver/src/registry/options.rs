@@ -97,6 +97,15 @@ impl WriteOptions {
         Ok(Self { dry_run, field_manager, manager, field_validation, force: query.flag("force") })
     }
 
+    /// Who comes to own what is written.
+    pub fn manager(&self) -> &str {
+        match (self.manager.as_str(), self.field_manager.as_str()) {
+            ("", "") => "unknown",
+            ("", given) => given,
+            (manager, _) => manager,
+        }
+    }
+
     /// The options as admission sees them.
     pub fn to_value(&self, kind: &str) -> Value {
         let mut options = value!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});

@@ -9,7 +9,7 @@ use super::write::{Saved, WriteContext, saved};
 use super::{meta, metadata_rules, stored};
 use crate::admission::Operation;
 use crate::status::{ApiError, ApiResult};
-use crate::strategies::Generation;
+use crate::strategies::{Generation, StatusMetadata};
 
 /// How often a change that meets another one is tried on the newer object.
 const CONFLICT_ATTEMPTS: usize = 100;
@@ -142,11 +142,11 @@ impl WriteContext<'_> {
             if self.served.strategy.traits().allow_unconditional_update {
                 return Ok(true);
             }
-            let kind = &self.served.resource;
+            // Upstream names the resource here where it names the kind elsewhere.
             let path = Path::new("metadata.resourceVersion");
             let shown = rules::BadValue::raw("0");
             let error = FieldError::invalid(&path, shown, "must be specified for an update");
-            return Err(ApiError::invalid(&kind.group, &kind.kind, self.name, &[error]));
+            return Err(ApiError::invalid(resource.group, resource.resource, self.name, &[error]));
         }
         let parsed = version.parse::<u64>().map_err(|_| {
             let kind = &self.served.resource;
@@ -254,17 +254,25 @@ impl WriteContext<'_> {
                         restore(new, old, key);
                     }
                 }
-                if self.served.resource.custom {
-                    let managed = new.at("metadata.managedFields").cloned();
-                    let version = new.at("metadata.resourceVersion").cloned();
-                    new.insert("metadata", &old["metadata"]);
-                    meta::set(new, "managedFields", managed);
-                    meta::set(new, "resourceVersion", version);
-                } else {
-                    meta::copy(new, old, "ownerReferences");
-                }
+                self.keep_metadata(new, old);
             }
             name => keep_rest(name, new, old),
+        }
+    }
+
+    /// Puts back what of metadata a write of status may not change.
+    fn keep_metadata(&self, new: &mut Value, old: &Value) {
+        match self.served.strategy.traits().status_metadata {
+            StatusMetadata::Open => {}
+            StatusMetadata::OwnersKept => meta::copy(new, old, "ownerReferences"),
+            StatusMetadata::LabelsKept => meta::copy(new, old, "labels"),
+            StatusMetadata::Kept => {
+                let managed = new.at("metadata.managedFields").cloned();
+                let version = new.at("metadata.resourceVersion").cloned();
+                new.insert("metadata", &old["metadata"]);
+                meta::set(new, "managedFields", managed);
+                meta::set(new, "resourceVersion", version);
+            }
         }
     }
 

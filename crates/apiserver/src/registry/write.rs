@@ -11,7 +11,7 @@ use store::{Durability, Entry, LeaseId, Put, Revision};
 use super::{Registry, Served, meta, stored};
 use crate::admission::{AdmissionChain, Attributes, Operation};
 use crate::status::{ApiError, ApiResult};
-use crate::strategies::Context;
+use crate::strategies::{Context, StatusMetadata};
 
 pub use super::options::WriteOptions;
 
@@ -118,6 +118,9 @@ impl<'a> WriteContext<'a> {
 
     /// Records in `new` who owns what it changes of `live`; both in the version of the request.
     pub fn track_fields(&self, live: Option<&Value>, new: &mut Value, now: &str) {
+        if self.served.strategy.traits().untracked {
+            return meta::remove(new, "managedFields");
+        }
         let reset = reset_fields(self.served, self.subresource);
         let schema = &self.served.resource.schema;
         let api_version = self.served.resource.api_version();
@@ -130,7 +133,7 @@ impl<'a> WriteContext<'a> {
             versions: &OtherVersions { registry: self.registry, served: self.served },
             now: SmolStr::new(now),
         };
-        manager.update(live, new, &self.options.manager);
+        manager.update(live, new, self.options.manager());
     }
 
     /// The field manager for an apply.
@@ -151,7 +154,7 @@ impl<'a> WriteContext<'a> {
             versions: &OtherVersions { registry: self.registry, served: self.served },
             now: SmolStr::new(now),
         };
-        manager.apply(live, applied, &self.options.manager, self.options.force)
+        manager.apply(live, applied, self.options.manager(), self.options.force)
     }
 
     /// Writes the entry if it is still at `revision` (zero: not there). `Err(None)`-like outcomes as of the store.
@@ -208,33 +211,22 @@ impl Versions for OtherVersions<'_> {
 
 /// Fields that a write of this resource resets and so nobody comes to own by it (`GetResetFields`).
 fn reset_fields(served: &Served, subresource: &str) -> Set {
-    let has_status = served.strategy.traits().status;
+    let traits = served.strategy.traits();
     match subresource {
-        "status" if served.resource.custom => {
-            // Of the metadata nothing but what managed fields themselves need is written by status.
-            Set::of_fields(&[
-                "spec",
-                "metadata.deletionTimestamp",
-                "metadata.finalizers",
-                "metadata.labels",
-                "metadata.annotations",
-                "metadata.ownerReferences",
-            ])
-        }
+        "status" if served.resource.custom => Set::of_fields(&["spec"]),
         "status" => {
-            let mut names: Vec<&str> = vec!["metadata.deletionTimestamp", "metadata.ownerReferences"];
-            let top = served.resource.schema.root();
-            if let Some(object) = top.as_object() {
-                names.extend(
-                    object
-                        .fields()
-                        .map(|f| f.name())
-                        .filter(|n| !matches!(*n, "status" | "metadata" | "apiVersion" | "kind")),
-                );
-            }
+            let mut names: Vec<&str> = match traits.status_metadata {
+                StatusMetadata::Open => Vec::new(),
+                StatusMetadata::OwnersKept => vec!["metadata.deletionTimestamp", "metadata.ownerReferences"],
+                StatusMetadata::LabelsKept => vec!["metadata.labels"],
+                StatusMetadata::Kept => vec!["metadata"],
+            };
+            let top = served.resource.schema.root().as_object();
+            let top = top.iter().flat_map(|object| object.fields()).map(|f| f.name());
+            names.extend(top.filter(|n| !matches!(*n, "status" | "metadata" | "apiVersion" | "kind")));
             Set::of_fields(&names)
         }
-        _ if has_status => Set::of_fields(&["status"]),
+        _ if traits.status => Set::of_fields(&["status"]),
         _ => Set::of_fields(&[]),
     }
 }

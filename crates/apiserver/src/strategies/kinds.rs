@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use schema::Resource;
 
-use super::traits::{Generation, Traits, any_name, dns_label, dns1035_label, path_segment};
+use super::traits::{Generation, StatusMetadata, Traits, any_name, dns_label, dns1035_label, path_segment};
+use super::custom::Custom;
+use super::definitions::Definitions;
 use super::namespaces::Namespaces;
 use super::pods::Pods;
 use super::services::Services;
@@ -18,15 +20,26 @@ pub fn strategy_for(resource: &Resource) -> SharedStrategy {
         ("", "pods") => Arc::new(Pods(generic)),
         ("", "namespaces") => Arc::new(Namespaces(generic)),
         ("", "services") => Arc::new(Services(generic)),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(Definitions(generic)),
         _ => Arc::new(generic),
     }
+}
+
+/// The strategy of one version of a custom resource.
+pub fn custom_strategy(resource: Arc<Resource>) -> SharedStrategy {
+    Arc::new(Custom::new(resource))
 }
 
 /// Facts about a resource, from upstream's strategies.
 pub(crate) fn traits_of(resource: &Resource) -> Traits {
     let mut traits = Traits { status: resource.subresource("status").is_some(), ..Traits::DEFAULT };
     if resource.custom {
-        return Traits { allow_unconditional_update: false, generation: Generation::OnSpecChange, ..traits };
+        return Traits {
+            allow_unconditional_update: false,
+            generation: Generation::OnSpecChange,
+            status_metadata: StatusMetadata::Kept,
+            ..traits
+        };
     }
     let id = (resource.group.as_str(), resource.plural.as_str());
     traits.generation = match id {
@@ -44,17 +57,30 @@ pub(crate) fn traits_of(resource: &Resource) -> Traits {
     };
     traits.allow_create_on_update = matches!(
         id,
-        ("", "endpoints" | "events" | "limitranges" | "podtemplates" | "services")
+        ("", "endpoints" | "events" | "limitranges" | "services")
             | ("coordination.k8s.io", "leases")
             | ("events.k8s.io", "events")
+            | ("node.k8s.io", "runtimeclasses")
             | ("rbac.authorization.k8s.io", _)
     );
     traits.allow_unconditional_update = !matches!(
         id,
-        ("apiextensions.k8s.io" | "apiregistration.k8s.io" | "coordination.k8s.io", _)
-            | ("flowcontrol.apiserver.k8s.io" | "admissionregistration.k8s.io" | "policy", _)
-            | ("node.k8s.io" | "storage.k8s.io" | "resource.k8s.io" | "discovery.k8s.io", _)
+        ("apiextensions.k8s.io" | "apiregistration.k8s.io" | "coordination.k8s.io" | "node.k8s.io", _)
+            | ("admissionregistration.k8s.io" | "policy", _)
+            | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
     );
+    traits.status_metadata = match id {
+        ("", "pods") => StatusMetadata::OwnersKept,
+        ("apps", "deployments") => StatusMetadata::LabelsKept,
+        ("storage.k8s.io", "volumeattachments")
+        | ("resource.k8s.io" | "flowcontrol.apiserver.k8s.io", _)
+        | ("networking.k8s.io", "servicecidrs")
+        | ("admissionregistration.k8s.io" | "apiextensions.k8s.io" | "apiregistration.k8s.io", _) => {
+            StatusMetadata::Kept
+        }
+        _ => StatusMetadata::Open,
+    };
+    traits.untracked = id == ("certificates.k8s.io", "certificatesigningrequests");
     traits.returns_deleted = matches!(
         id,
         (

@@ -1,5 +1,7 @@
 //! What a table cannot say of a kind: one small [`Strategy`] each, in a file of its own.
 
+mod custom;
+mod definitions;
 mod generic;
 mod kinds;
 mod namespaces;
@@ -17,8 +19,8 @@ use crate::registry::Registry;
 use crate::status::ApiResult;
 
 pub use generic::Generic;
-pub use kinds::strategy_for;
-pub use traits::{Generation, Traits};
+pub use kinds::{custom_strategy, strategy_for};
+pub use traits::{Generation, StatusMetadata, Traits};
 
 /// The write that a strategy is asked about.
 pub struct Context<'a> {

@@ -17,6 +17,19 @@ pub enum Generation {
 
 pub use rules::meta::NameRule;
 
+/// What of metadata a write of `status` may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusMetadata {
+    /// All that any write may.
+    Open,
+    /// Not the owners (pods).
+    OwnersKept,
+    /// Not the labels (deployments).
+    LabelsKept,
+    /// Nothing but managed fields.
+    Kept,
+}
+
 /// What the registry must know of a kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Traits {
@@ -28,6 +41,10 @@ pub struct Traits {
     pub generation: Generation,
     /// Has a `status` that only the status subresource may write.
     pub status: bool,
+    /// What a write of it may change besides.
+    pub status_metadata: StatusMetadata,
+    /// Who owns its fields is not recorded (certificate signing requests).
+    pub untracked: bool,
     /// DELETE answers with the object instead of a Status.
     pub returns_deleted: bool,
     /// Finalizers that orphan dependents unless told otherwise (`OrphanDependents` as the default policy).
@@ -45,6 +62,8 @@ impl Traits {
         allow_unconditional_update: true,
         generation: Generation::None,
         status: false,
+        status_metadata: StatusMetadata::Open,
+        untracked: false,
         returns_deleted: false,
         orphans_by_default: false,
         ttl_s: None,

@@ -118,11 +118,22 @@ async fn write(
             return Err(ApiError::modified(served.group_resource(), &call.info.name));
         }
         object.set_pointer(&paths.spec, scale.int_at("spec.replicas").unwrap_or(0));
+        context.track_fields(Some(live), &mut object, &call.core.registry.now());
+        forget_times(&mut object);
         Ok(object)
     };
-    let update = Update { transform: &transform, fields_tracked: false, force_create: false };
+    let update = Update { transform: &transform, fields_tracked: true, force_create: false };
     let Saved { object, .. } = context.update(&update).await?.saved;
     answer(call, served, accept, &scale_of(&object, paths, served))
+}
+
+/// Who scaled is recorded without a time, before all others, as upstream's way over the Scale has it.
+fn forget_times(object: &mut Value) {
+    let Some(Value::List(entries)) = object.at_mut("metadata.managedFields") else { return };
+    for entry in entries.iter_mut().filter(|e| e.str_at("subresource") == Some("scale")) {
+        entry.remove("time");
+    }
+    entries.sort_by_key(|e| e.get("time").is_some());
 }
 
 fn validate(scale: &Value) -> ApiResult<()> {

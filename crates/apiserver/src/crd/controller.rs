@@ -1,0 +1,225 @@
+//! Watches definitions, gives them their status, and serves what they define.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base::TaskScope;
+use schema::Value;
+use store::{KeyRange, Revision, WatchOptions};
+
+use super::names::{condition, is_true, set_condition, status_of};
+use super::resource::served_by;
+use super::{CLEANUP_FINALIZER, GROUP, PLURAL};
+use crate::core::Core;
+use crate::registry::options::DeleteOptions;
+use crate::registry::stored::memo;
+use crate::registry::{Registry, Served, meta};
+use crate::status::{ApiError, ApiResult};
+use crate::Error;
+
+/// Objects of a definition that are deleted before others get a turn.
+const CLEANUP_BATCH: usize = 500;
+
+/// Serves the definitions that are stored, then follows their changes in a task of `scope`.
+pub(crate) async fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error> {
+    let bootstrap = |source| Error::Bootstrap { what: PLURAL.to_owned(), source };
+    let registry = &core.registry;
+    let definitions = registry
+        .stored_resource(GROUP, PLURAL)
+        .ok_or_else(|| bootstrap(ApiError::unknown_resource()))?;
+    let range = KeyRange::prefix(definitions.key_prefix(None));
+    let revision = registry.store.current_revision();
+    let mut known = Definitions { definitions, all: BTreeMap::new(), served: BTreeMap::new() };
+    known.reload(registry).map_err(bootstrap)?;
+    known.publish(registry);
+    let core = core.clone();
+    scope.spawn(async move {
+        if let Err(error) = known.follow(&core, range, revision).await {
+            tracing::error!(%error, "custom resources are no longer followed");
+        }
+    });
+    Ok(())
+}
+
+struct Definitions {
+    definitions: Arc<Served>,
+    /// By name.
+    all: BTreeMap<String, Value>,
+    /// What each established definition serves, and its generation and names that this was made of.
+    served: BTreeMap<String, (Value, Vec<Arc<Served>>)>,
+}
+
+impl Definitions {
+    fn reload(&mut self, registry: &Registry) -> ApiResult<()> {
+        self.all.clear();
+        for entry in registry.entries(&self.definitions, None)? {
+            let definition = memo(&entry).decode(&entry)?;
+            self.all.insert(meta::name(&definition).to_owned(), definition);
+        }
+        Ok(())
+    }
+
+    async fn follow(&mut self, core: &Core, range: KeyRange, mut revision: Revision) -> Result<(), store::Error> {
+        let registry = &core.registry;
+        self.reconcile_all(registry).await;
+        loop {
+            let options = WatchOptions { start_revision: revision.next(), ..WatchOptions::default() };
+            let mut watcher = registry.store.watch(range.clone(), options)?;
+            loop {
+                let batch = match watcher.next().await {
+                    Ok(batch) => batch,
+                    // Too slow: start anew from what is there now.
+                    Err(store::Error::Compacted { .. }) => {
+                        revision = registry.store.current_revision();
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                };
+                revision = batch.revision;
+                while let Ok(Some(more)) = watcher.try_next() {
+                    revision = more.revision;
+                }
+                self.reconcile_all(registry).await;
+            }
+            self.reconcile_all(registry).await;
+        }
+    }
+
+    async fn reconcile_all(&mut self, registry: &Registry) {
+        if let Err(error) = self.reload(registry) {
+            return tracing::error!(%error, "read custom resource definitions");
+        }
+        self.publish(registry);
+        let names: Vec<String> = self.all.keys().cloned().collect();
+        for name in names {
+            if let Err(error) = self.reconcile(registry, &name).await {
+                tracing::warn!(definition = name, %error, "reconcile a custom resource definition");
+            }
+        }
+        self.publish(registry);
+    }
+
+    /// Brings one definition on: its status, or its end.
+    async fn reconcile(&mut self, registry: &Registry, name: &str) -> ApiResult<()> {
+        let Some(definition) = self.all.get(name) else { return Ok(()) };
+        if meta::is_deleting(definition) {
+            return self.clean_up(registry, name).await;
+        }
+        let group = definition["spec"]["group"].clone();
+        let others: Vec<&Value> = self.all.values().filter(|d| d["spec"]["group"] == group).collect();
+        let status = status_of(definition, &others, &registry.now());
+        if status == definition["status"] {
+            return Ok(());
+        }
+        let saved = self.write_status(registry, name, status).await?;
+        self.all.insert(name.to_owned(), saved);
+        Ok(())
+    }
+
+    async fn write_status(&self, registry: &Registry, name: &str, status: Value) -> ApiResult<Value> {
+        let transform = |live: Option<&Value>| {
+            let mut object = live.cloned().ok_or_else(|| ApiError::not_found(self.definitions.group_resource(), name))?;
+            object.insert("status", status.clone());
+            Ok(object)
+        };
+        Ok(registry.own().update(&self.definitions, "status", ("", name), &transform).await?.object)
+    }
+
+    /// Deletes the objects of a definition that is being deleted, then lets it go.
+    async fn clean_up(&mut self, registry: &Registry, name: &str) -> ApiResult<()> {
+        let Some(definition) = self.all.get(name).cloned() else { return Ok(()) };
+        if !meta::finalizers(&definition).any(|f| f == CLEANUP_FINALIZER) {
+            return Ok(());
+        }
+        if is_true(&definition["status"], "Established") {
+            self.delete_objects(registry, &definition).await?;
+        }
+        let transform = |live: Option<&Value>| {
+            let mut object = live.cloned().ok_or_else(|| ApiError::not_found(self.definitions.group_resource(), name))?;
+            let rest: Vec<String> =
+                meta::finalizers(&object).filter(|f| *f != CLEANUP_FINALIZER).map(str::to_owned).collect();
+            meta::set(&mut object, "finalizers", rest);
+            Ok(object)
+        };
+        registry.own().update(&self.definitions, "", ("", name), &transform).await?;
+        if registry.entry(&self.definitions, "", name)?.is_none() {
+            self.all.remove(name);
+        }
+        Ok(())
+    }
+
+    async fn delete_objects(&self, registry: &Registry, definition: &Value) -> ApiResult<()> {
+        let served = match self.served.get(meta::name(definition)).and_then(|(_, s)| s.first()) {
+            Some(served) => served.clone(),
+            None => match served_by(definition).into_iter().next() {
+                Some(served) => served,
+                None => return Ok(()),
+            },
+        };
+        let mut left = registry.entries(&served, None)?;
+        while !left.is_empty() {
+            for entry in left.drain(..left.len().min(CLEANUP_BATCH)) {
+                let object = memo(&entry).decode(&entry)?;
+                let id = (meta::namespace(&object), meta::name(&object));
+                match registry.own().delete(&served, id, &DeleteOptions::default()).await {
+                    Ok(_) => {}
+                    Err(error) if error.code == 404 => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        let held = registry.entries(&served, None)?.len();
+        if held > 0 {
+            return self.say_waiting(registry, definition, held).await;
+        }
+        Ok(())
+    }
+
+    /// Objects with finalizers hold the definition: said in its condition; it is tried again at its next change.
+    async fn say_waiting(&self, registry: &Registry, definition: &Value, held: usize) -> ApiResult<()> {
+        let mut status = definition["status"].clone();
+        let words = format!("CustomResource deletion is in progress: {held} objects have finalizers");
+        let now = registry.now();
+        set_condition(&mut status, condition("Terminating", "True", "InstanceDeletionInProgress", &words, &now));
+        if status != definition["status"] {
+            self.write_status(registry, meta::name(definition), status).await?;
+        }
+        Err(ApiError::conflict(self.definitions.group_resource(), meta::name(definition), words))
+    }
+
+    /// Serves what is established.
+    fn publish(&mut self, registry: &Registry) {
+        let mut changed = false;
+        self.served.retain(|name, _| {
+            let keep = self.all.contains_key(name);
+            changed |= !keep;
+            keep
+        });
+        for (name, definition) in &self.all {
+            let made_of = made_of(definition);
+            if self.served.get(name).is_some_and(|(of, _)| *of == made_of) {
+                continue;
+            }
+            let established = is_true(&definition["status"], "Established");
+            let served = if established { served_by(definition) } else { Vec::new() };
+            changed |= !served.is_empty() || self.served.contains_key(name);
+            self.served.insert(name.clone(), (made_of, served));
+        }
+        if !changed {
+            return;
+        }
+        let custom = self.served.values().flat_map(|(_, served)| served.iter().cloned()).collect();
+        let table = registry.resources.load().with_custom(custom);
+        registry.resources.store(Arc::new(table));
+    }
+}
+
+/// What of a definition decides what it serves.
+fn made_of(definition: &Value) -> Value {
+    let status = &definition["status"];
+    schema::value!({
+        "spec": (definition["spec"].clone()), "names": (status["acceptedNames"].clone()),
+        "established": (is_true(status, "Established")), "deleting": (meta::is_deleting(definition))
+    })
+}
