@@ -4,10 +4,14 @@
 //! Objects are in their storage version, decoded by their schema: fields that Go always writes are there. `metadata`
 //! is checked elsewhere ([`crate::meta`]).
 
+mod api_service;
+mod autoscaling;
+mod certificates;
 mod claim;
 mod config;
 mod endpoints;
 mod event;
+mod flow_control;
 mod ingress;
 mod lease;
 mod network_policy;
@@ -119,6 +123,12 @@ pub fn rules_of(group: &str, plural: &str) -> KindRules {
         ("storage.k8s.io", "storageclasses") => storage::CLASSES,
         ("storage.k8s.io", "volumeattachments") => storage::ATTACHMENTS,
         ("storage.k8s.io", "volumeattributesclasses") => storage::ATTRIBUTES_CLASSES,
+        ("apiregistration.k8s.io", "apiservices") => api_service::RULES,
+        ("autoscaling", "horizontalpodautoscalers") => autoscaling::RULES,
+        ("certificates.k8s.io", "certificatesigningrequests") => certificates::REQUESTS,
+        ("certificates.k8s.io", "clustertrustbundles") => certificates::BUNDLES,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow_control::SCHEMAS,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => flow_control::LEVELS,
         _ => KindRules::NONE,
     }
 }
