@@ -13,15 +13,21 @@ pub use config::{Config, Selection, SelectionError};
 pub use context::Clients;
 pub use registry::{Registration, registrations};
 
+mod clusterrole_aggregation;
 mod cronjob;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
+mod endpointslice_mirroring;
+mod ephemeral_volume;
 mod garbage;
 mod job;
 mod namespace;
+mod node_ipam;
 mod node_lifecycle;
+mod node_ttl;
 mod pod_gc;
 mod replicaset;
 mod root_ca;
@@ -29,6 +35,7 @@ mod service_account;
 mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
+mod volume_protection;
 
 /// Why the controllers cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -59,6 +59,14 @@ const ALL: &[Registration] = controllers![
     "statefulset-controller" | "statefulset", "statefulset-controller", "statefulset-controller", 5, true, crate::statefulset::start;
     "daemonset-controller" | "daemonset", "daemon-set-controller", "daemonset-controller", 2, true, crate::daemonset::start;
     "replicationcontroller-controller" | "replicationcontroller", "replication-controller", "replication-controller", 5, true, crate::replicaset::start_replication_controllers;
+    "disruption-controller" | "disruption", "disruption-controller", "controllermanager", 5, true, crate::disruption::start;
+    "endpointslice-mirroring-controller" | "endpointslicemirroring", "endpointslicemirroring-controller", "endpoint-slice-mirroring-controller", 5, true, crate::endpointslice_mirroring::start;
+    "clusterrole-aggregation-controller" | "clusterrole-aggregation", "clusterrole-aggregation-controller", "clusterrole-aggregation-controller", 5, true, crate::clusterrole_aggregation::start;
+    "ttl-controller" | "ttl", "ttl-controller", "ttl-controller", 5, true, crate::node_ttl::start;
+    "node-ipam-controller" | "nodeipam", "node-controller", "cidrAllocator", 1, true, crate::node_ipam::start;
+    "ephemeral-volume-controller" | "ephemeral-volume", "ephemeral-volume-controller", "ephemeral_volume", 5, true, crate::ephemeral_volume::start;
+    "persistentvolumeclaim-protection-controller" | "pvc-protection", "pvc-protection-controller", "pvc-protection-controller", 1, true, crate::volume_protection::start_claims;
+    "persistentvolume-protection-controller" | "pv-protection", "pv-protection-controller", "pv-protection-controller", 1, true, crate::volume_protection::start_volumes;
 ];
 
 /// All controllers there are.

@@ -105,7 +105,9 @@ pub fn current(revisions: &[ControllerRevision], wanted: ControllerRevision) -> 
     let same = revisions.iter().filter(|r| same_data(r, &wanted)).max_by_key(|r| r.revision);
     match same {
         Some(revision) if revision.revision == newest => Current::Newest(revision.clone()),
-        Some(revision) => Current::Revive(ControllerRevision { revision: wanted.revision, ..revision.clone() }),
+        Some(revision) => {
+            Current::Revive(ControllerRevision { revision: wanted.revision, ..revision.clone() })
+        }
         None => Current::Create(wanted),
     }
 }
@@ -125,7 +127,11 @@ pub fn surplus<'a>(
 
 /// Writes what [`current`] says; gives the revision as it is then. A name that is taken by other content is an error
 /// `AlreadyExists`: the hash has to be made with a higher collision count.
-pub async fn write(client: &kube::Client, namespace: &str, current: Current) -> Result<ControllerRevision, kube::Error> {
+pub async fn write(
+    client: &kube::Client,
+    namespace: &str,
+    current: Current,
+) -> Result<ControllerRevision, kube::Error> {
     let revisions: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
     match current {
         Current::Newest(revision) => Ok(revision),

@@ -77,9 +77,12 @@ impl Controller {
             written.remove(key);
             return None;
         };
-        let version = |cron: &CronJob| cron.metadata.resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
+        let version =
+            |cron: &CronJob| cron.metadata.resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
         match written.get(key) {
-            Some(ours) if ours.metadata.uid == cached.metadata.uid && version(ours) > version(&cached) => Some(ours.clone()),
+            Some(ours) if ours.metadata.uid == cached.metadata.uid && version(ours) > version(&cached) => {
+                Some(ours.clone())
+            }
             _ => {
                 written.remove(key);
                 Some(cached)
@@ -94,7 +97,8 @@ impl Controller {
             if jobs.iter().any(|job| job.metadata.uid == reference.uid) {
                 continue;
             }
-            let api: Api<Job> = Api::namespaced(self.client.clone(), cron.metadata.namespace.as_deref().unwrap_or_default());
+            let api: Api<Job> =
+                Api::namespaced(self.client.clone(), cron.metadata.namespace.as_deref().unwrap_or_default());
             let found = api.get_opt(reference.name.as_deref().unwrap_or_default()).await?;
             jobs.extend(found.filter(|job| job.metadata.uid == reference.uid).map(Arc::new));
         }
@@ -151,7 +155,8 @@ impl Controller {
             Err(error) if api::is_already_exists(&error) => {
                 let existing = jobs.get_opt(name).await?;
                 let ours = |job: &Job| {
-                    owner::controller_of(&job.metadata).is_some_and(|r| Some(&r.uid) == cron.metadata.uid.as_ref())
+                    owner::controller_of(&job.metadata)
+                        .is_some_and(|r| Some(&r.uid) == cron.metadata.uid.as_ref())
                 };
                 match existing.filter(ours) {
                     Some(job) => Ok(Some(job)),
@@ -167,7 +172,12 @@ impl Controller {
         }
     }
 
-    async fn write_status(&self, key: &ObjectKey, cron: &Arc<CronJob>, status: CronJobStatus) -> Result<(), Error> {
+    async fn write_status(
+        &self,
+        key: &ObjectKey,
+        cron: &Arc<CronJob>,
+        status: CronJobStatus,
+    ) -> Result<(), Error> {
         if cron.status.clone().unwrap_or_default() == status {
             return Ok(());
         }

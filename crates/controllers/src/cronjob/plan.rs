@@ -66,7 +66,9 @@ fn note_jobs(cron: &CronJob, jobs: &[Arc<Job>], plan: &mut Plan) {
             _ => {}
         }
         let completed = job.status.as_ref().and_then(|s| s.completion_time.clone());
-        if end_of(job).is_some_and(|end| end.type_ == "Complete") && completed > plan.status.last_successful_time {
+        if end_of(job).is_some_and(|end| end.type_ == "Complete")
+            && completed > plan.status.last_successful_time
+        {
             plan.status.last_successful_time = completed;
         }
     }
@@ -83,11 +85,15 @@ fn note_jobs(cron: &CronJob, jobs: &[Arc<Job>], plan: &mut Plan) {
 
 fn forget_history(cron: &CronJob, jobs: &[Arc<Job>], plan: &mut Plan) {
     let spec = &cron.spec;
-    for (kind, limit) in [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)] {
+    for (kind, limit) in
+        [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)]
+    {
         let Some(limit) = limit.and_then(|l| usize::try_from(l).ok()) else { continue };
         let mut ended: Vec<&Arc<Job>> = jobs
             .iter()
-            .filter(|job| job.metadata.deletion_timestamp.is_none() && end_of(job).is_some_and(|e| e.type_ == kind))
+            .filter(|job| {
+                job.metadata.deletion_timestamp.is_none() && end_of(job).is_some_and(|e| e.type_ == kind)
+            })
             .collect();
         ended.sort_by_key(|job| {
             let started = job.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
@@ -121,7 +127,8 @@ fn schedule(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp, plan: &mut Plan) 
     plan.requeue = next.map(|at| time::until(now, at) + NEXT_DELTA);
     let Some((at, missed)) = due else { return };
     if missed > MANY_MISSED && spec.starting_deadline_seconds.is_none() {
-        let text = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+        let text =
+            "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
         plan.events.push((true, "TooManyMissedTimes", text.to_owned()));
     }
     let too_late = spec.starting_deadline_seconds.is_some_and(|s| time::plus_seconds(at, s) < now);
@@ -153,7 +160,12 @@ fn schedule(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp, plan: &mut Plan) 
 }
 
 /// The last time that was due and not met, and how many were missed up to it.
-fn most_recent(cron: &CronJob, now: Timestamp, schedule: &Schedule, zone: &TimeZone) -> Option<(Timestamp, i64)> {
+fn most_recent(
+    cron: &CronJob,
+    now: Timestamp,
+    schedule: &Schedule,
+    zone: &TimeZone,
+) -> Option<(Timestamp, i64)> {
     let created = cron.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
     let last = cron.status.as_ref().and_then(|s| s.last_schedule_time.as_ref());
     let mut earliest = last.map_or(created, |t| t.0);
@@ -164,7 +176,9 @@ fn most_recent(cron: &CronJob, now: Timestamp, schedule: &Schedule, zone: &TimeZ
     if now < first {
         return None;
     }
-    let Some(second) = schedule.next(first, zone).filter(|second| *second <= now) else { return Some((first, 1)) };
+    let Some(second) = schedule.next(first, zone).filter(|second| *second <= now) else {
+        return Some((first, 1));
+    };
     // Long missed times are leapt over by their interval, and the rest walked through.
     let interval = time::since(first, second).as_secs().max(1);
     let count = time::since(first, now).as_secs() / interval + 1;
@@ -226,8 +240,10 @@ mod tests {
         for (name, value) in spec.as_object().unwrap() {
             whole[name] = value.clone();
         }
-        object(json!({"metadata": {"name": "c", "namespace": "ns", "uid": "c", "creationTimestamp": "2026-01-01T00:30:00Z"},
-            "spec": whole, "status": status}))
+        object(
+            json!({"metadata": {"name": "c", "namespace": "ns", "uid": "c", "creationTimestamp": "2026-01-01T00:30:00Z"},
+            "spec": whole, "status": status}),
+        )
     }
 
     fn job(name: &str, end: Option<&str>) -> Arc<Job> {
@@ -248,7 +264,12 @@ mod tests {
             ("2026-01-01T05:10:00Z", json!({}), json!({}), Some("2026-01-01T05:00:00Z")),
             ("2026-01-01T01:10:00Z", json!({"lastScheduleTime": "2026-01-01T01:00:00Z"}), json!({}), None),
             ("2026-01-01T01:10:00Z", json!({}), json!({"startingDeadlineSeconds": 60}), None),
-            ("2026-01-01T01:00:30Z", json!({}), json!({"startingDeadlineSeconds": 60}), Some("2026-01-01T01:00:00Z")),
+            (
+                "2026-01-01T01:00:30Z",
+                json!({}),
+                json!({"startingDeadlineSeconds": 60}),
+                Some("2026-01-01T01:00:00Z"),
+            ),
             ("2026-01-01T01:10:00Z", json!({}), json!({"suspend": true}), None),
             ("2026-06-01T00:00:30Z", json!({}), json!({}), Some("2026-06-01T00:00:00Z")),
         ] {
@@ -257,7 +278,8 @@ mod tests {
         }
         let planned = plan(&cron(json!({}), json!({})), &[], at("2026-01-01T00:59:00Z"));
         assert_eq!(planned.requeue, Some(Duration::from_millis(60_100)));
-        let planned = plan(&cron(json!({"timeZone": "Asia/Kolkata"}), json!({})), &[], at("2026-01-01T01:40:00Z"));
+        let planned =
+            plan(&cron(json!({"timeZone": "Asia/Kolkata"}), json!({})), &[], at("2026-01-01T01:40:00Z"));
         let (job, _) = planned.start.unwrap();
         assert_eq!(job.metadata.annotations.unwrap()[SCHEDULED_ANNOTATION], "2026-01-01T07:00:00+05:30");
         assert_eq!(job.metadata.name.unwrap(), format!("c-{}", at("2026-01-01T01:30:00Z").as_second() / 60));
@@ -270,9 +292,17 @@ mod tests {
         for (policy, starts, replaces, keeps) in
             [("Allow", true, 0, 1), ("Forbid", false, 0, 1), ("Replace", true, 1, 0)]
         {
-            let planned = plan(&cron(json!({"concurrencyPolicy": policy}), active.clone()), &jobs, at("2026-01-01T01:00:00Z"));
+            let planned = plan(
+                &cron(json!({"concurrencyPolicy": policy}), active.clone()),
+                &jobs,
+                at("2026-01-01T01:00:00Z"),
+            );
             let left = planned.status.active.as_ref().map_or(0, Vec::len);
-            assert_eq!((planned.start.is_some(), planned.replace.len(), left), (starts, replaces, keeps), "{policy}");
+            assert_eq!(
+                (planned.start.is_some(), planned.replace.len(), left),
+                (starts, replaces, keeps),
+                "{policy}"
+            );
         }
     }
 
@@ -285,6 +315,9 @@ mod tests {
         assert_eq!(reasons, ["SawCompletedJob", "MissingJob"]);
         assert_eq!(planned.status.active, None);
         assert_eq!(planned.status.last_successful_time.unwrap().0, at("2026-01-01T01:05:00Z"));
-        assert_eq!(planned.forget.iter().map(|j| j.metadata.name.clone().unwrap()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(
+            planned.forget.iter().map(|j| j.metadata.name.clone().unwrap()).collect::<Vec<_>>(),
+            ["a"]
+        );
     }
 }

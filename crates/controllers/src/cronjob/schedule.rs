@@ -197,7 +197,9 @@ fn range(text: &str, min: u32, max: u32, names: &[&str]) -> Result<u64, ParseErr
         last = max;
     }
     match () {
-        () if first < min => Err(ParseError(format!("beginning of range ({first}) below minimum ({min}): {text}"))),
+        () if first < min => {
+            Err(ParseError(format!("beginning of range ({first}) below minimum ({min}): {text}")))
+        }
         () if last > max => Err(ParseError(format!("end of range ({last}) above maximum ({max}): {text}"))),
         () if first > last => {
             Err(ParseError(format!("beginning of range ({first}) beyond end of range ({last}): {text}")))
@@ -293,7 +295,17 @@ mod tests {
 
     #[test]
     fn wrong_texts_are_refused() {
-        for text in ["", "* * * *", "60 * * * *", "* * 0 * *", "* * * * 7", "*/0 * * * *", "5-1 * * * *", "@often", "a * * * *"] {
+        for text in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* * 0 * *",
+            "* * * * 7",
+            "*/0 * * * *",
+            "5-1 * * * *",
+            "@often",
+            "a * * * *",
+        ] {
             assert!(Schedule::parse(text).is_err(), "{text}");
         }
         let never = Schedule::parse("0 0 30 2 *").unwrap();

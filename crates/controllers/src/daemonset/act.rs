@@ -22,7 +22,12 @@ const BURST_REPLICAS: usize = 250;
 const REVISION_HISTORY_LIMIT: i32 = 10;
 
 impl Controller {
-    pub(super) async fn act(&self, key: &ObjectKey, observed: &Observed<'_>, plan: Plan) -> Result<(), kube::Error> {
+    pub(super) async fn act(
+        &self,
+        key: &ObjectKey,
+        observed: &Observed<'_>,
+        plan: Plan,
+    ) -> Result<(), kube::Error> {
         for (is_warning, reason, message) in plan.events {
             let kind = if is_warning { EventType::Warning } else { EventType::Normal };
             self.events.event(observed.set, kind, reason, message);
@@ -38,7 +43,12 @@ impl Controller {
         made.and(gone)
     }
 
-    async fn create(&self, key: &ObjectKey, observed: &Observed<'_>, nodes: &[String]) -> Result<(), kube::Error> {
+    async fn create(
+        &self,
+        key: &ObjectKey,
+        observed: &Observed<'_>,
+        nodes: &[String],
+    ) -> Result<(), kube::Error> {
         let template = template(observed.set, observed.hash);
         let (_, untried, error) = slow_start(nodes.len(), |i| {
             let pod = new_pod(observed.set, &template, &nodes[i]);
@@ -57,7 +67,12 @@ impl Controller {
         error.map_or(Ok(()), Err)
     }
 
-    async fn delete(&self, key: &ObjectKey, set: &DaemonSet, victims: &[Arc<Pod>]) -> Result<(), kube::Error> {
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        set: &DaemonSet,
+        victims: &[Arc<Pod>],
+    ) -> Result<(), kube::Error> {
         let deletions = victims.iter().map(|pod| async {
             let deleted = self.pod_control.delete(set, key.namespace_or_empty(), pods::name(pod)).await;
             if deleted.is_err() {
@@ -68,7 +83,11 @@ impl Controller {
         join_all(deletions).await.into_iter().find_map(Result::err).map_or(Ok(()), Err)
     }
 
-    pub(super) async fn write_status(&self, set: &DaemonSet, status: DaemonSetStatus) -> Result<(), kube::Error> {
+    pub(super) async fn write_status(
+        &self,
+        set: &DaemonSet,
+        status: DaemonSetStatus,
+    ) -> Result<(), kube::Error> {
         if set.status.as_ref() == Some(&status) {
             return Ok(());
         }
@@ -86,13 +105,23 @@ impl Controller {
         revisions: &[ControllerRevision],
         current: &ControllerRevision,
     ) -> Result<(), kube::Error> {
-        let limit =
-            observed.set.spec.as_ref().and_then(|s| s.revision_history_limit).unwrap_or(REVISION_HISTORY_LIMIT);
+        let limit = observed
+            .set
+            .spec
+            .as_ref()
+            .and_then(|s| s.revision_history_limit)
+            .unwrap_or(REVISION_HISTORY_LIMIT);
         let all = || observed.by_node.values().flatten().chain(&observed.nowhere);
         let in_use = |revision: &ControllerRevision| {
             let hash = history::hash_of(revision);
             revision.metadata.name == current.metadata.name
-                || all().any(|pod| pod.metadata.labels.as_ref().and_then(|l| l.get(REVISION_LABEL)).is_some_and(|h| h == hash))
+                || all().any(|pod| {
+                    pod.metadata
+                        .labels
+                        .as_ref()
+                        .and_then(|l| l.get(REVISION_LABEL))
+                        .is_some_and(|h| h == hash)
+                })
         };
         let namespace = observed.set.metadata.namespace.as_deref().unwrap_or_default();
         let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), namespace);

@@ -91,7 +91,8 @@ fn watch_nodes(nodes: &Informer<Node>, sets: Cache<DaemonSet>, queue: &WorkQueue
     let queue = queue.clone();
     nodes.on_event(move |event| {
         if let Event::Updated { old, new } = event {
-            let facts = |n: &Node| (n.metadata.labels.clone(), n.spec.as_ref().and_then(|s| s.taints.clone()));
+            let facts =
+                |n: &Node| (n.metadata.labels.clone(), n.spec.as_ref().and_then(|s| s.taints.clone()));
             if facts(old) == facts(new) {
                 return;
             }
@@ -130,9 +131,10 @@ impl Controller {
         // Before the pods are read: what is seen of them now must include what was expected.
         let may_act = self.expectations.satisfied(key);
         let (revisions, current, collisions) = self.current_revision(&set, &selector).await?;
-        let claims = owner::claim(&set.metadata, owner::candidates(&self.pods, &set.metadata), |pod: &Pod| {
-            selector.matches(pod.metadata.labels.as_ref())
-        });
+        let claims =
+            owner::claim(&set.metadata, owner::candidates(&self.pods, &set.metadata), |pod: &Pod| {
+                selector.matches(pod.metadata.labels.as_ref())
+            });
         let pods = owner::settle(&self.client, set.as_ref(), claims, None).await?;
         let hash = history::hash_of(&current).to_owned();
         let observed = Observed::new(&set, pods, &self.nodes.list(), &hash, time::now());
@@ -161,7 +163,8 @@ impl Controller {
             selector.matches(r.metadata.labels.as_ref())
         });
         let settled = owner::settle(&self.client, set, claims, None).await?;
-        let revisions: Vec<ControllerRevision> = settled.iter().map(|r| ControllerRevision::clone(r)).collect();
+        let revisions: Vec<ControllerRevision> =
+            settled.iter().map(|r| ControllerRevision::clone(r)).collect();
         let spec = set.spec.clone().unwrap_or_default();
         let mut collisions = set.status.as_ref().and_then(|s| s.collision_count);
         loop {
@@ -179,7 +182,9 @@ impl Controller {
             let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
             match history::write(&self.client, namespace, history::current(&revisions, wanted)).await {
                 Ok(current) => return Ok((revisions, current, collisions)),
-                Err(error) if api::is_already_exists(&error) => collisions = Some(collisions.unwrap_or(0) + 1),
+                Err(error) if api::is_already_exists(&error) => {
+                    collisions = Some(collisions.unwrap_or(0) + 1)
+                }
                 Err(error) => return Err(error.into()),
             }
         }

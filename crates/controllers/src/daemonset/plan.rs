@@ -43,7 +43,13 @@ pub struct Plan {
 
 impl<'a> Observed<'a> {
     /// Sorts pods by node.
-    pub fn new(set: &'a DaemonSet, pods: Vec<Arc<Pod>>, nodes: &[Arc<Node>], hash: &'a str, now: Timestamp) -> Self {
+    pub fn new(
+        set: &'a DaemonSet,
+        pods: Vec<Arc<Pod>>,
+        nodes: &[Arc<Node>],
+        hash: &'a str,
+        now: Timestamp,
+    ) -> Self {
         let mut by_node: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
         let mut nowhere = Vec::new();
         for pod in pods {
@@ -56,7 +62,8 @@ impl<'a> Observed<'a> {
             pods.sort_by_key(|pod| oldest_first(pod));
         }
         let spec = template(set, hash).spec.unwrap_or_default();
-        let judged = |node: &Arc<Node>| (node.metadata.name.clone().unwrap_or_default(), should_run(&spec, node));
+        let judged =
+            |node: &Arc<Node>| (node.metadata.name.clone().unwrap_or_default(), should_run(&spec, node));
         Self { set, by_node, nowhere, nodes: nodes.iter().map(judged).collect(), hash, now }
     }
 
@@ -84,7 +91,8 @@ impl<'a> Observed<'a> {
     fn pace(&self) -> Result<(i32, i32), NotAPercentage> {
         let rolling = self.spec().update_strategy.and_then(|s| s.rolling_update).unwrap_or_default();
         let number = |value: Option<&_>| value.map_or(Ok(0), |v| scaled(v, self.desired(), Round::Up));
-        let (surge, unavailable) = (number(rolling.max_surge.as_ref())?, number(rolling.max_unavailable.as_ref())?);
+        let (surge, unavailable) =
+            (number(rolling.max_surge.as_ref())?, number(rolling.max_unavailable.as_ref())?);
         Ok((surge, if surge == 0 && unavailable == 0 { 1 } else { unavailable }))
     }
 
@@ -106,7 +114,10 @@ pub fn concerns(spec: &PodSpec, old: &Node, new: &Node) -> bool {
 }
 
 /// What has to be done. `wait` says how long a pod that has failed on a node must not be replaced yet, if so.
-pub fn plan(observed: &Observed<'_>, mut wait: impl FnMut(&str) -> Option<Duration>) -> Result<Plan, NotAPercentage> {
+pub fn plan(
+    observed: &Observed<'_>,
+    mut wait: impl FnMut(&str) -> Option<Duration>,
+) -> Result<Plan, NotAPercentage> {
     let mut plan = Plan::default();
     let (surge, unavailable) = observed.pace()?;
     let surges = observed.is_rolling() && surge > 0;
@@ -125,7 +136,11 @@ pub fn plan(observed: &Observed<'_>, mut wait: impl FnMut(&str) -> Option<Durati
     let unbound = gone.flat_map(|(_, pods)| pods).filter(|pod| pods::node_name(pod).is_none());
     plan.delete.extend(unbound.filter(|pod| pod.metadata.deletion_timestamp.is_none()).cloned());
     if observed.is_rolling() && plan.create.is_empty() && plan.delete.is_empty() {
-        if surges { roll_with_surge(observed, surge, &mut plan) } else { roll(observed, unavailable, &mut plan) }
+        if surges {
+            roll_with_surge(observed, surge, &mut plan)
+        } else {
+            roll(observed, unavailable, &mut plan)
+        }
     }
     let all = observed.by_node.values().flatten();
     let next = pods::next_available(all, observed.min_ready_seconds(), observed.now);
@@ -144,7 +159,11 @@ fn tidy_node(
 ) {
     let mut running: Vec<&Arc<Pod>> = Vec::new();
     for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-        let what = format!("{}/{} on node {node}", pod.metadata.namespace.as_deref().unwrap_or_default(), pods::name(pod));
+        let what = format!(
+            "{}/{} on node {node}",
+            pod.metadata.namespace.as_deref().unwrap_or_default(),
+            pods::name(pod)
+        );
         match pods::phase(pod) {
             "Failed" => {
                 if let Some(left) = wait(node) {
@@ -180,7 +199,10 @@ fn tidy_node(
 }
 
 /// The one new and the one old pod of a node that run; None if there are several of a sort.
-fn pair<'p>(observed: &Observed<'_>, pods: &'p [Arc<Pod>]) -> Option<(Option<&'p Arc<Pod>>, Option<&'p Arc<Pod>>)> {
+fn pair<'p>(
+    observed: &Observed<'_>,
+    pods: &'p [Arc<Pod>],
+) -> Option<(Option<&'p Arc<Pod>>, Option<&'p Arc<Pod>>)> {
     let live = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let (new, old): (Vec<_>, Vec<_>) = live.partition(|pod| observed.is_new(pod));
     (new.len() <= 1 && old.len() <= 1).then(|| (new.first().copied(), old.first().copied()))
@@ -221,7 +243,11 @@ fn roll_with_surge(observed: &Observed<'_>, max_surge: i32, plan: &mut Plan) {
                 if !observed.nodes.get(node).is_some_and(|(run, _)| *run) {
                     continue;
                 }
-                if observed.is_available(old) { candidates.push(node.clone()) } else { broken.push(node.clone()) }
+                if observed.is_available(old) {
+                    candidates.push(node.clone())
+                } else {
+                    broken.push(node.clone())
+                }
             }
             Some((Some(new), Some(old))) => {
                 if observed.is_available(new) {

@@ -65,7 +65,8 @@ fn generation(set: &DaemonSet) -> Option<String> {
 
 /// The pod for a node.
 pub fn new_pod(set: &DaemonSet, template: &PodTemplateSpec, node: &str) -> Pod {
-    let mut pod = pod_of(set.metadata.name.as_deref().unwrap_or_default(), controller_reference(set), template);
+    let mut pod =
+        pod_of(set.metadata.name.as_deref().unwrap_or_default(), controller_reference(set), template);
     let affinity = pod.spec.get_or_insert_default().affinity.get_or_insert_with(Affinity::default);
     let field = NodeSelectorRequirement {
         key: NAME_FIELD.to_owned(),
@@ -74,7 +75,10 @@ pub fn new_pod(set: &DaemonSet, template: &PodTemplateSpec, node: &str) -> Pod {
     };
     let term = NodeSelectorTerm { match_fields: Some(vec![field]), match_expressions: None };
     // The terms of the template were met when the node was chosen.
-    affinity.node_affinity.get_or_insert_with(NodeAffinity::default).required_during_scheduling_ignored_during_execution =
+    affinity
+        .node_affinity
+        .get_or_insert_with(NodeAffinity::default)
+        .required_during_scheduling_ignored_during_execution =
         Some(NodeSelector { node_selector_terms: vec![term] });
     pod
 }
@@ -83,9 +87,15 @@ pub fn new_pod(set: &DaemonSet, template: &PodTemplateSpec, node: &str) -> Pod {
 pub fn target_node(pod: &Pod) -> Option<&str> {
     pods::node_name(pod).or_else(|| {
         let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
-        let terms = &affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
+        let terms =
+            &affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
         let mut fields = terms.iter().flat_map(|t| t.match_fields.iter().flatten());
-        fields.find(|f| f.key == NAME_FIELD && f.operator == "In")?.values.as_ref()?.first().map(String::as_str)
+        fields
+            .find(|f| f.key == NAME_FIELD && f.operator == "In")?
+            .values
+            .as_ref()?
+            .first()
+            .map(String::as_str)
     })
 }
 

@@ -20,7 +20,9 @@ fn set(rolling: Value) -> DaemonSet {
 
 fn node(name: &str, taints: Value) -> Arc<Node> {
     let role = if name.starts_with('w') { "worker" } else { "other" };
-    Arc::new(object(json!({"metadata": {"name": name, "labels": {"role": role}}, "spec": {"taints": taints}})))
+    Arc::new(object(
+        json!({"metadata": {"name": name, "labels": {"role": role}}, "spec": {"taints": taints}}),
+    ))
 }
 
 /// A pod in the words of a test: node, hash, `ready`, `pending`, `failed`.
@@ -77,18 +79,44 @@ fn rolling_updates_keep_their_pace() {
     let plain = set(json!({"maxUnavailable": 1}));
     let surge = set(json!({"maxSurge": 1, "maxUnavailable": 0}));
     for (set, pods, expected) in [
-        (&plain, vec![("a", "w1", "old", "ready"), ("b", "w2", "old", "ready"), ("c", "w3", "old", "ready")], "-a"),
-        (&plain, vec![("a", "w1", "new", "pending"), ("b", "w2", "old", "ready"), ("c", "w3", "old", "ready")], ""),
-        (&plain, vec![("a", "w1", "new", "ready"), ("b", "w2", "old", "pending"), ("c", "w3", "old", "ready")], "-b"),
-        (&surge, vec![("a", "w1", "old", "ready"), ("b", "w2", "old", "ready"), ("c", "w3", "old", "ready")], "+w1"),
+        (
+            &plain,
+            vec![("a", "w1", "old", "ready"), ("b", "w2", "old", "ready"), ("c", "w3", "old", "ready")],
+            "-a",
+        ),
+        (
+            &plain,
+            vec![("a", "w1", "new", "pending"), ("b", "w2", "old", "ready"), ("c", "w3", "old", "ready")],
+            "",
+        ),
+        (
+            &plain,
+            vec![("a", "w1", "new", "ready"), ("b", "w2", "old", "pending"), ("c", "w3", "old", "ready")],
+            "-b",
+        ),
         (
             &surge,
-            vec![("a", "w1", "old", "ready"), ("d", "w1", "new", "pending"), ("b", "w2", "old", "ready"), ("c", "w3", "old", "ready")],
+            vec![("a", "w1", "old", "ready"), ("b", "w2", "old", "ready"), ("c", "w3", "old", "ready")],
+            "+w1",
+        ),
+        (
+            &surge,
+            vec![
+                ("a", "w1", "old", "ready"),
+                ("d", "w1", "new", "pending"),
+                ("b", "w2", "old", "ready"),
+                ("c", "w3", "old", "ready"),
+            ],
             "",
         ),
         (
             &surge,
-            vec![("a", "w1", "old", "ready"), ("d", "w1", "new", "ready"), ("b", "w2", "old", "ready"), ("c", "w3", "old", "ready")],
+            vec![
+                ("a", "w1", "old", "ready"),
+                ("d", "w1", "new", "ready"),
+                ("b", "w2", "old", "ready"),
+                ("c", "w3", "old", "ready"),
+            ],
             "-a",
         ),
     ] {

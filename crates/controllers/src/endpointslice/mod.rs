@@ -10,6 +10,7 @@ use client::{Cache, Event, EventRecorder, EventType, Kind, ObjectKey, Outcome, W
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+pub(crate) use self::endpoints::ports_key;
 use self::slices::{MANAGED_BY_LABEL, SERVICE_LABEL, SliceWriter};
 use crate::Error;
 use crate::common::services::{TriggerTimes, selector_of, watch_service_pods};

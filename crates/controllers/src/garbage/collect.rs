@@ -80,9 +80,9 @@ impl Shared {
         };
         let Some(node) = node else { return Ok(()) };
         let dropped = [uid.clone()];
-        let patches = dependents.iter().map(|(dependent, d)| {
-            self.patch(&d.place, dependent, |meta| drop_references(meta, &dropped))
-        });
+        let patches = dependents
+            .iter()
+            .map(|(dependent, d)| self.patch(&d.place, dependent, |meta| drop_references(meta, &dropped)));
         try_join_all(patches).await?;
         self.patch(&node.place, uid, |meta| drop_finalizer(meta, ORPHAN)).await
     }
@@ -131,7 +131,10 @@ impl Shared {
         let group = place.api_version.split_once('/').map_or("", |(group, _)| group);
         let key = (group.to_owned(), place.kind.to_string());
         self.kinds.lock().get(&key).cloned().ok_or_else(|| {
-            Error::Again(format!("the server has no kind {:?} in version {:?}", place.kind, place.api_version))
+            Error::Again(format!(
+                "the server has no kind {:?} in version {:?}",
+                place.kind, place.api_version
+            ))
         })
     }
 

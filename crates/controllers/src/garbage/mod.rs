@@ -56,7 +56,8 @@ pub(crate) async fn start(context: Context) -> Result<(), Error> {
         unlisted: AtomicUsize::new(0),
         listed: Notify::new(),
     });
-    let mut monitors = Monitors { shared: shared.clone(), scope: context.scope.clone(), running: HashMap::new() };
+    let mut monitors =
+        Monitors { shared: shared.clone(), scope: context.scope.clone(), running: HashMap::new() };
     while let Err(error) = monitors.resync().await {
         tracing::debug!(%error, "discovery failed, trying again");
         tokio::time::sleep(DISCOVERY_RETRY).await;
@@ -136,9 +137,7 @@ impl Monitors {
         let mut kinds = self.shared.kinds.lock();
         let unknown = |f: &Found| found.stale.iter().any(|gv| *gv == format!("{}/{}", f.group, f.version));
         kinds.retain(|_, f| unknown(f));
-        kinds.extend(
-            found.resources.iter().map(|f| ((f.group.clone(), f.kind.clone()), f.clone())),
-        );
+        kinds.extend(found.resources.iter().map(|f| ((f.group.clone(), f.kind.clone()), f.clone())));
         drop(kinds);
         let collected: HashSet<&Found> = found
             .resources

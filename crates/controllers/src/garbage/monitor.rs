@@ -124,7 +124,8 @@ impl Monitor {
 
     /// Follows the changes after `version`; None if that is too old.
     async fn watch(&self, version: &str) -> Result<Option<String>, kube::Error> {
-        let params = WatchParams { timeout: Some(WATCH_TIMEOUT_S), bookmarks: true, ..WatchParams::default() };
+        let params =
+            WatchParams { timeout: Some(WATCH_TIMEOUT_S), bookmarks: true, ..WatchParams::default() };
         let request = self.request.watch_metadata(&params, version).map_err(kube::Error::BuildRequest)?;
         let stream = self.shared.client.request_events::<Object>(request).await?;
         let mut stream = std::pin::pin!(stream);

@@ -56,7 +56,10 @@ pub fn decide(owners: &[(Uid, OwnerState)], facts: Facts) -> Decision {
         return if useless.is_empty() { Decision::Keep } else { Decision::DropReferences(useless) };
     }
     if with(OwnerState::Waiting).next().is_some() && facts.has_dependents {
-        return Decision::Delete { policy: PropagationPolicy::Foreground, unblock: facts.dependent_is_waiting };
+        return Decision::Delete {
+            policy: PropagationPolicy::Foreground,
+            unblock: facts.dependent_is_waiting,
+        };
     }
     let policy = match facts {
         Facts { orphan: true, .. } => PropagationPolicy::Orphan,
@@ -83,7 +86,11 @@ mod tests {
             (vec![Solid, Waiting], Facts::default(), Decision::DropReferences(vec!["1".into()])),
             (vec![Dangling], Facts::default(), delete(PropagationPolicy::Background, false)),
             (vec![Dangling], Facts { orphan: true, ..dependents }, delete(PropagationPolicy::Orphan, false)),
-            (vec![Dangling], Facts { foreground: true, ..dependents }, delete(PropagationPolicy::Foreground, false)),
+            (
+                vec![Dangling],
+                Facts { foreground: true, ..dependents },
+                delete(PropagationPolicy::Foreground, false),
+            ),
             (vec![Waiting], Facts::default(), delete(PropagationPolicy::Background, false)),
             (vec![Waiting], dependents, delete(PropagationPolicy::Foreground, false)),
             (
@@ -143,11 +150,11 @@ mod tests {
         graph.observe(seen("rs", &[]));
         graph.observe(seen("blocks", &[("rs", true)]));
         graph.observe(seen("free", &[("rs", false)]));
-        let mut work =
-            graph.observe(Seen { being_deleted: true, foreground: true, ..seen("rs", &[]) });
+        let mut work = graph.observe(Seen { being_deleted: true, foreground: true, ..seen("rs", &[]) });
         work.sort();
         assert_eq!(work, delete(&["blocks", "free", "rs"]));
-        let blocking: Vec<String> = graph.blocking_dependents("rs").iter().map(|(uid, _)| uid.to_string()).collect();
+        let blocking: Vec<String> =
+            graph.blocking_dependents("rs").iter().map(|(uid, _)| uid.to_string()).collect();
         assert_eq!(blocking, ["blocks"]);
         assert_eq!(graph.observe(seen("blocks", &[("rs", false)])), delete(&["rs"]));
         assert_eq!(graph.remove("blocks"), delete(&["rs"]));

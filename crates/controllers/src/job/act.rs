@@ -94,7 +94,11 @@ impl Controller {
     }
 
     /// Takes the finalizer off pods; gives those that hold it no more, and the first error.
-    pub(super) async fn release(&self, key: &ObjectKey, release: &[Arc<Pod>]) -> (Vec<String>, Option<kube::Error>) {
+    pub(super) async fn release(
+        &self,
+        key: &ObjectKey,
+        release: &[Arc<Pod>],
+    ) -> (Vec<String>, Option<kube::Error>) {
         self.removals.expect_deletions(key, release.iter().map(|pod| pods::uid(pod).to_owned()));
         let results = join_all(release.iter().map(|pod| self.take_finalizer_off(pod))).await;
         let (mut released, mut first) = (Vec::new(), None);
@@ -109,9 +113,10 @@ impl Controller {
         }
         // What is gone from the cache meanwhile will not be seen losing its finalizer.
         for uid in &released {
-            let present = release.iter().find(|pod| pods::uid(pod) == uid).and_then(|pod| {
-                self.pods.get(Some(key.namespace_or_empty()), pods::name(pod))
-            });
+            let present = release
+                .iter()
+                .find(|pod| pods::uid(pod) == uid)
+                .and_then(|pod| self.pods.get(Some(key.namespace_or_empty()), pods::name(pod)));
             if !present.is_some_and(|pod| pods::uid(&pod) == uid && has_finalizer(&pod)) {
                 self.removals.deletion_observed(key, uid);
             }
@@ -127,7 +132,11 @@ impl Controller {
             "$deleteFromPrimitiveList/finalizers": [TRACKING_FINALIZER]}});
         match pods.patch(pods::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await {
             // Another pod has the name now: ours is gone.
-            Err(error) if !api::is_not_found(&error) && !api::is_conflict(&error) && !api::is_invalid(&error) => Err(error),
+            Err(error)
+                if !api::is_not_found(&error) && !api::is_conflict(&error) && !api::is_invalid(&error) =>
+            {
+                Err(error)
+            }
             _ => Ok(()),
         }
     }
@@ -135,7 +144,8 @@ impl Controller {
     /// Tells users how the job ended.
     pub(super) fn tell_end(&self, job: &Job, end: &k8s_openapi::api::batch::v1::JobCondition) {
         if end.type_ == FAILED {
-            let (reason, message) = (end.reason.clone().unwrap_or_default(), end.message.clone().unwrap_or_default());
+            let (reason, message) =
+                (end.reason.clone().unwrap_or_default(), end.message.clone().unwrap_or_default());
             self.events.event(job, EventType::Warning, &reason, message);
         } else {
             self.events.event(job, EventType::Normal, "Completed", "Job completed");
@@ -195,8 +205,7 @@ mod tests {
         let job: Job = object(json!({"metadata": {"name": "j", "namespace": "ns", "uid": "u"}, "spec": {
             "completions": 3, "completionMode": "Indexed",
             "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c"}]}}}}));
-        let observed =
-            Observed::new(Arc::new(job), vec![], Default::default(), crate::common::time::now());
+        let observed = Observed::new(Arc::new(job), vec![], Default::default(), crate::common::time::now());
         let pod = new_pod(&observed, &NewPod { index: Some(2), failures: Some((1, 0)) });
         assert_eq!(pod.metadata.generate_name.as_deref(), Some("j-2-"));
         assert_eq!(pod.metadata.annotations.as_ref().unwrap()[INDEX_FAILURES], "1");

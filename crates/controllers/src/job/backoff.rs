@@ -80,8 +80,14 @@ mod tests {
     #[test]
     fn pauses_double_and_a_success_ends_them() {
         let ended = |time: &str| {
-            pod("p").with("/status", "containerStatuses", json!([{"name": "c", "image": "", "imageID": "", "ready": false,
-                "restartCount": 0, "state": {"terminated": {"exitCode": 1, "finishedAt": time}}}])).build()
+            pod("p")
+                .with(
+                    "/status",
+                    "containerStatuses",
+                    json!([{"name": "c", "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": 1, "finishedAt": time}}}]),
+                )
+                .build()
         };
         let now = at("2026-01-01T00:00:30Z");
         let (a, b) = (ended("2026-01-01T00:00:10Z"), ended("2026-01-01T00:00:25Z"));

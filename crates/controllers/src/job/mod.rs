@@ -112,11 +112,16 @@ fn watch_finalizers(
     let (removals, of_pods, cache) = (removals.clone(), orphans.clone(), jobs.cache());
     pods.on_event(move |event| {
         let pod = event.object();
-        let held = matches!(event, Event::Updated { old, .. } if has_finalizer(old)) || matches!(event, Event::Deleted(_));
+        let held = matches!(event, Event::Updated { old, .. } if has_finalizer(old))
+            || matches!(event, Event::Deleted(_));
         let holds = has_finalizer(pod) && !matches!(event, Event::Deleted(_));
         let controller = owner::controller_of(&pod.metadata);
-        if held && !holds && let Some(job) = controller.filter(|r| owner::refers_to_kind::<Job>(r)) {
-            let key = ObjectKey::namespaced(pod.metadata.namespace.clone().unwrap_or_default(), job.name.clone());
+        if held
+            && !holds
+            && let Some(job) = controller.filter(|r| owner::refers_to_kind::<Job>(r))
+        {
+            let key =
+                ObjectKey::namespaced(pod.metadata.namespace.clone().unwrap_or_default(), job.name.clone());
             removals.deletion_observed(&key, pods::uid(pod));
         }
         let known = controller.and_then(|r| owner::resolve(&cache, pod.metadata.namespace.as_deref(), r));
@@ -128,14 +133,18 @@ fn watch_finalizers(
     jobs.on_event(move |event| {
         if let Event::Deleted(job) = event {
             let pods = owner::controlled_by(&cache, job.metadata.uid.as_deref().unwrap_or_default());
-            pods.iter().filter(|pod| has_finalizer(pod)).for_each(|pod| orphans.add(ObjectKey::of(pod.as_ref())));
+            pods.iter()
+                .filter(|pod| has_finalizer(pod))
+                .for_each(|pod| orphans.add(ObjectKey::of(pod.as_ref())));
         }
     });
 }
 
 impl Controller {
     async fn free_orphan(&self, key: &ObjectKey) -> Result<Outcome, Error> {
-        let Some(pod) = self.pods.get_key(key).filter(|pod| has_finalizer(pod)) else { return Ok(Outcome::Done) };
+        let Some(pod) = self.pods.get_key(key).filter(|pod| has_finalizer(pod)) else {
+            return Ok(Outcome::Done);
+        };
         let controller = owner::controller_of(&pod.metadata);
         let job = controller.and_then(|r| owner::resolve(&self.jobs, key.namespace.as_deref(), r));
         if job.is_none_or(|job| end_of(&job).is_some()) {
@@ -156,9 +165,10 @@ impl Controller {
         // Before the pods are read: what is seen of them now must include what was expected.
         let may_act = self.expectations.satisfied(key);
         let released = self.removals.expected_deletions(key);
-        let claims = owner::claim(&job.metadata, owner::candidates(&self.pods, &job.metadata), |pod: &Pod| {
-            selector_of(&job).matches(pod.metadata.labels.as_ref())
-        });
+        let claims =
+            owner::claim(&job.metadata, owner::candidates(&self.pods, &job.metadata), |pod: &Pod| {
+                selector_of(&job).matches(pod.metadata.labels.as_ref())
+            });
         if end_of(&job).is_some() {
             self.records.lock().remove(key);
             for pod in claims.ours.iter().filter(|pod| has_finalizer(pod)) {
@@ -196,7 +206,10 @@ impl Controller {
                     .then(|| plan::condition(SUCCESS_CRITERIA_MET, "CompletionsReached", text, observed.now))
             }
         };
-        if over.is_none() && plan.managed && let Some((reason, message)) = plan::note_suspension(observed, &mut status) {
+        if over.is_none()
+            && plan.managed
+            && let Some((reason, message)) = plan::note_suspension(observed, &mut status)
+        {
             self.events.event(observed.job.as_ref(), EventType::Normal, reason, message);
         }
         let step = track::note(observed, status, over.as_ref(), &plan.kept);

@@ -10,7 +10,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::backoff::{self, Record};
 use super::indexes::Indexes;
-use super::observed::{INDEX_FAILURES, INDEX_IGNORED_FAILURES, Observed, annotation, has_finalizer, index_of};
+use super::observed::{
+    INDEX_FAILURES, INDEX_IGNORED_FAILURES, Observed, annotation, has_finalizer, index_of,
+};
 use super::policy::{self, Verdict};
 use crate::common::pods::{self, Ranked};
 use crate::common::{conditions, time};
@@ -88,7 +90,9 @@ pub fn plan(observed: &Observed, record: Record, may_act: bool) -> Plan {
 }
 
 fn is_over(observed: &Observed) -> Option<JobCondition> {
-    if let Some(known) = observed.condition(FAILURE_TARGET).or_else(|| observed.condition(SUCCESS_CRITERIA_MET)) {
+    if let Some(known) =
+        observed.condition(FAILURE_TARGET).or_else(|| observed.condition(SUCCESS_CRITERIA_MET))
+    {
         return Some(known.clone());
     }
     let now = observed.now;
@@ -276,7 +280,8 @@ fn kept(observed: &Observed) -> BTreeMap<i32, Arc<Pod>> {
     let active = observed.active_indexes();
     let mut kept: BTreeMap<i32, Arc<Pod>> = BTreeMap::new();
     for pod in observed.pods.iter().filter(|pod| has_finalizer(pod) && observed.has_failed(pod)) {
-        let Some(index) = observed.index(pod).filter(|i| !succeeded.has(*i) && !failed.has(*i) && !active.has(*i))
+        let Some(index) =
+            observed.index(pod).filter(|i| !succeeded.has(*i) && !failed.has(*i) && !active.has(*i))
         else {
             continue;
         };
@@ -297,7 +302,10 @@ pub fn is_complete(observed: &Observed, active: i32) -> bool {
 }
 
 /// Notes that the job was suspended or resumed. Gives the event's reason and message if that is new.
-pub fn note_suspension(observed: &Observed, status: &mut k8s_openapi::api::batch::v1::JobStatus) -> Option<(&'static str, &'static str)> {
+pub fn note_suspension(
+    observed: &Observed,
+    status: &mut k8s_openapi::api::batch::v1::JobStatus,
+) -> Option<(&'static str, &'static str)> {
     let known = conditions::find(status.conditions.as_ref(), SUSPENDED).map(|c| c.status.clone());
     let now = observed.now;
     let (word, reason, message, event) = match (observed.is_suspended(), known.as_deref()) {

@@ -97,7 +97,8 @@ mod tests {
             pod("p").phase("Failed").with("/status", "containerStatuses", json!([{"name": "main", "image": "",
                 "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": code}}}]))
         };
-        let disrupted = exited(42).with("/status", "conditions", json!([{"type": "DisruptionTarget", "status": "True"}]));
+        let disrupted =
+            exited(42).with("/status", "conditions", json!([{"type": "DisruptionTarget", "status": "True"}]));
         let message = "Container main for pod ns/p failed with exit code 42 matching FailJob rule at index 1";
         for (pod, expected) in [
             (disrupted, Verdict::Ignore),

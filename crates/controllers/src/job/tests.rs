@@ -21,7 +21,9 @@ fn job(spec: Value, status: Value) -> Arc<Job> {
     for (name, value) in spec.as_object().unwrap() {
         whole[name] = value.clone();
     }
-    Arc::new(object(json!({"metadata": {"name": "j", "namespace": "ns", "uid": "j"}, "spec": whole, "status": status})))
+    Arc::new(object(
+        json!({"metadata": {"name": "j", "namespace": "ns", "uid": "j"}, "spec": whole, "status": status}),
+    ))
 }
 
 fn tracked(name: &str) -> PodBuilder {
@@ -64,7 +66,11 @@ fn pods_are_made_up_to_parallelism_and_completions() {
         (plain.clone(), vec![tracked("a").running(), tracked("b").running()], ""),
         (plain.clone(), vec![ended(tracked("a"), "Succeeded", 0)], "+ +"),
         (with(json!({}), json!({"succeeded": 2})), vec![], "+"),
-        (with(json!({"parallelism": 1}), json!({})), vec![tracked("a").running(), tracked("b").phase("Pending")], "-b"),
+        (
+            with(json!({"parallelism": 1}), json!({})),
+            vec![tracked("a").running(), tracked("b").phase("Pending")],
+            "-b",
+        ),
         (with(json!({"suspend": true}), json!({})), vec![tracked("a").running()], "-a"),
         (with(json!({"completions": null}), json!({"succeeded": 1})), vec![tracked("a").running()], ""),
         (plain.clone(), vec![tracked("a").running().leaving()], "+ +"),
@@ -94,8 +100,11 @@ fn indexed_jobs_fill_their_indexes_and_remove_doubles() {
 #[test]
 fn jobs_end_by_their_limits() {
     let failed = |n: usize| (0..n).map(|i| ended(tracked(&format!("f{i}")), "Failed", 1)).collect::<Vec<_>>();
-    let restarting = vec![tracked("a").running().with("/status", "containerStatuses",
-        json!([{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 2}]))];
+    let restarting = vec![tracked("a").running().with(
+        "/status",
+        "containerStatuses",
+        json!([{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 2}]),
+    )];
     let policy = json!({"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [1]}}]}});
     let indexed_spec = |extra: Value| {
         let mut spec = json!({"completionMode": "Indexed", "parallelism": 3, "backoffLimit": i32::MAX});
@@ -149,7 +158,11 @@ fn a_failed_index_is_tried_again_with_its_count() {
     let spec = json!({"completionMode": "Indexed", "completions": 1, "backoffLimitPerIndex": 3, "backoffLimit": i32::MAX});
     let job = job(spec, json!({}));
     let failed = || {
-        ended(tracked("a"), "Failed", 1).with("/metadata", "annotations", json!({INDEX: "0", INDEX_FAILURES: "1"}))
+        ended(tracked("a"), "Failed", 1).with(
+            "/metadata",
+            "annotations",
+            json!({INDEX: "0", INDEX_FAILURES: "1"}),
+        )
     };
     let observed = observe(&job, vec![failed()]);
     let planned = plan(&observed, Record::default(), true);
@@ -183,9 +196,15 @@ fn finished_pods_are_noted_released_and_counted_once() {
     let mut step = track::note(&observed, status, Some(&over), &Default::default());
     let noted = step.status.uncounted_terminated_pods.clone().unwrap().succeeded;
     assert_eq!(noted.as_deref(), Some(&["uid-a".to_owned()][..]));
-    assert!(!track::finish(&mut step.status, step.end.as_ref(), observed.now), "not while a pod is uncounted");
+    assert!(
+        !track::finish(&mut step.status, step.end.as_ref(), observed.now),
+        "not while a pod is uncounted"
+    );
     // The same again, as after a crash between note and release: noted, not counted, and not noted twice.
-    let again = Observed { status: step.status.clone(), ..observe(&observed.job, vec![ended(tracked("a"), "Succeeded", 0)]) };
+    let again = Observed {
+        status: step.status.clone(),
+        ..observe(&observed.job, vec![ended(tracked("a"), "Succeeded", 0)])
+    };
     assert_eq!(again.succeeded(), 1);
     let second = track::note(&again, again.status.clone(), Some(&over), &Default::default());
     assert_eq!(second.status.uncounted_terminated_pods, step.status.uncounted_terminated_pods);
@@ -200,8 +219,10 @@ fn finished_pods_are_noted_released_and_counted_once() {
 
 #[test]
 fn a_job_ends_only_when_no_pod_terminates() {
-    let observed = observe(&job(json!({"backoffLimit": 0}), json!({})),
-        vec![ended(tracked("a"), "Failed", 1), tracked("b").running()]);
+    let observed = observe(
+        &job(json!({"backoffLimit": 0}), json!({})),
+        vec![ended(tracked("a"), "Failed", 1), tracked("b").running()],
+    );
     let planned = plan(&observed, Record::default(), true);
     let done = Done { deleted: (1, 0), ..Done::default() };
     let step = track::note(&observed, counts(&observed, &done), planned.over.as_ref(), &planned.kept);

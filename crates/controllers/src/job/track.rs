@@ -81,8 +81,7 @@ pub fn note(
     if observed.is_indexed() {
         status.succeeded = some(indexes.len());
         status.completed_indexes = Some(indexes.to_string()).filter(|text| !text.is_empty());
-        status.failed_indexes =
-            observed.has_limit_per_index().then(|| observed.failed_indexes().to_string());
+        status.failed_indexes = observed.has_limit_per_index().then(|| observed.failed_indexes().to_string());
     }
     status.uncounted_terminated_pods = Some(uncounted);
     let end = over.map(|over| end_of(&mut status, over));
@@ -101,7 +100,8 @@ fn may_release(
     over: Option<&JobCondition>,
     kept: &BTreeMap<i32, Arc<Pod>>,
 ) -> bool {
-    if observed.job.metadata.deletion_timestamp.is_some() || over.is_some() || pods::phase(pod) == "Succeeded" {
+    if observed.job.metadata.deletion_timestamp.is_some() || over.is_some() || pods::phase(pod) == "Succeeded"
+    {
         return true;
     }
     let is_kept = observed
@@ -144,7 +144,8 @@ pub fn finish(status: &mut JobStatus, end: Option<&JobCondition>, now: k8s_opena
     let Some(end) = end else { return false };
     let uncounted = status.uncounted_terminated_pods.as_ref();
     let left = uncounted.is_some_and(|u| {
-        u.succeeded.as_ref().is_some_and(|s| !s.is_empty()) || u.failed.as_ref().is_some_and(|f| !f.is_empty())
+        u.succeeded.as_ref().is_some_and(|s| !s.is_empty())
+            || u.failed.as_ref().is_some_and(|f| !f.is_empty())
     });
     if left || status.terminating.unwrap_or(0) > 0 {
         return false;

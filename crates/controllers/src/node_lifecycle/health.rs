@@ -82,15 +82,21 @@ mod tests {
     #[test]
     fn silence_makes_conditions_unknown() {
         let grace = Grace { running: Duration::from_secs(50), starting: Duration::from_secs(60) };
-        let node = |conditions: Value| -> Node { object(json!({"metadata": {"name": "n"}, "status": {"conditions": conditions}})) };
+        let node = |conditions: Value| -> Node {
+            object(json!({"metadata": {"name": "n"}, "status": {"conditions": conditions}}))
+        };
         let ready = node(json!([{"type": "Ready", "status": "True"}]));
         let now = at("2026-01-01T00:00:00Z");
         let judged = |node: &Node, s| judge(node, Duration::from_secs(s), grace, now);
         assert_eq!(judged(&ready, 20), Health::Fresh(Duration::from_secs(30)));
         assert_eq!(judged(&node(json!([])), 55), Health::Fresh(Duration::from_secs(5)));
         let Health::Lost(status) = judged(&ready, 50) else { panic!() };
-        let said: Vec<(String, String)> = status.conditions.iter().flatten()
-            .map(|c| (c.type_.clone(), c.reason.clone().unwrap())).collect();
+        let said: Vec<(String, String)> = status
+            .conditions
+            .iter()
+            .flatten()
+            .map(|c| (c.type_.clone(), c.reason.clone().unwrap()))
+            .collect();
         assert_eq!(said[0], ("Ready".to_owned(), "NodeStatusUnknown".to_owned()));
         assert_eq!(said[1], ("MemoryPressure".to_owned(), "NodeStatusNeverUpdated".to_owned()));
         let lost = Node { status: Some(status), ..ready };

@@ -153,7 +153,8 @@ impl Controller {
         for pod in pods::on_node(&self.pods, node).iter().filter(|pod| pods::is_ready(pod)) {
             let namespace = pod.metadata.namespace.clone().unwrap_or_default();
             let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
-            let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": time::time(time::now())});
+            let condition =
+                json!({"type": "Ready", "status": "False", "lastTransitionTime": time::time(time::now())});
             let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
             let patched =
                 pods.patch_status(pods::name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await;

@@ -54,7 +54,8 @@ pub fn plan(node: &Node, eviction: Eviction, now: Timestamp) -> Option<Vec<Taint
     match (eviction, eviction_taint(node)) {
         (Eviction::Allowed, Some(key)) => wanted.push(taints::taint(key, taints::NO_EXECUTE)),
         (Eviction::Later, Some(key)) => {
-            let there = |t: &&Taint| t.effect == taints::NO_EXECUTE && eviction_keys.contains(&t.key.as_str());
+            let there =
+                |t: &&Taint| t.effect == taints::NO_EXECUTE && eviction_keys.contains(&t.key.as_str());
             if current(node).iter().any(|t| there(&t)) {
                 wanted.push(taints::taint(key, taints::NO_EXECUTE));
             }
@@ -62,7 +63,8 @@ pub fn plan(node: &Node, eviction: Eviction, now: Timestamp) -> Option<Vec<Taint
         _ => {}
     }
     let is_ours = |t: &Taint| {
-        let of_condition = CONDITION_TAINTS.iter().any(|(_, _, key)| *key == t.key) || t.key == taints::UNSCHEDULABLE;
+        let of_condition =
+            CONDITION_TAINTS.iter().any(|(_, _, key)| *key == t.key) || t.key == taints::UNSCHEDULABLE;
         (t.effect == taints::NO_SCHEDULE && of_condition)
             || (t.effect == taints::NO_EXECUTE && eviction_keys.contains(&t.key.as_str()))
     };
@@ -103,28 +105,49 @@ mod tests {
     fn conditions_and_unschedulable_become_taints() {
         let now = at("2026-01-01T00:00:00Z");
         let node = |ready: &str, taints: &[&str], unschedulable: bool| -> Node {
-            let taints: Vec<_> = taints.iter().map(|t| {
-                let (key, effect) = t.split_once(':').unwrap();
-                json!({"key": key, "effect": effect})
-            }).collect();
-            object(json!({"metadata": {"name": "n"}, "spec": {"taints": taints, "unschedulable": unschedulable},
-                "status": {"conditions": [{"type": "Ready", "status": ready}, {"type": "DiskPressure", "status": "False"}]}}))
+            let taints: Vec<_> = taints
+                .iter()
+                .map(|t| {
+                    let (key, effect) = t.split_once(':').unwrap();
+                    json!({"key": key, "effect": effect})
+                })
+                .collect();
+            object(
+                json!({"metadata": {"name": "n"}, "spec": {"taints": taints, "unschedulable": unschedulable},
+                "status": {"conditions": [{"type": "Ready", "status": ready}, {"type": "DiskPressure", "status": "False"}]}}),
+            )
         };
         let not_ready = "node.kubernetes.io/not-ready:NoSchedule";
         let unreachable = "node.kubernetes.io/unreachable:NoSchedule";
         for (node, eviction, expected) in [
             (node("True", &[], false), Eviction::Allowed, None),
             (node("True", &["custom:NoExecute"], false), Eviction::Allowed, None),
-            (node("True", &[not_ready, "node.kubernetes.io/not-ready:NoExecute"], false), Eviction::Allowed, Some(vec![])),
-            (node("True", &[], true), Eviction::Allowed, Some(vec!["node.kubernetes.io/unschedulable:NoSchedule"])),
+            (
+                node("True", &[not_ready, "node.kubernetes.io/not-ready:NoExecute"], false),
+                Eviction::Allowed,
+                Some(vec![]),
+            ),
+            (
+                node("True", &[], true),
+                Eviction::Allowed,
+                Some(vec!["node.kubernetes.io/unschedulable:NoSchedule"]),
+            ),
             (node("False", &[], false), Eviction::Later, Some(vec![not_ready])),
-            (node("False", &[], false), Eviction::Allowed, Some(vec![not_ready, "node.kubernetes.io/not-ready:NoExecute"])),
+            (
+                node("False", &[], false),
+                Eviction::Allowed,
+                Some(vec![not_ready, "node.kubernetes.io/not-ready:NoExecute"]),
+            ),
             (
                 node("Unknown", &["node.kubernetes.io/not-ready:NoExecute"], false),
                 Eviction::Later,
                 Some(vec![unreachable, "node.kubernetes.io/unreachable:NoExecute"]),
             ),
-            (node("Unknown", &[unreachable, "node.kubernetes.io/unreachable:NoExecute"], false), Eviction::Off, Some(vec![unreachable])),
+            (
+                node("Unknown", &[unreachable, "node.kubernetes.io/unreachable:NoExecute"], false),
+                Eviction::Off,
+                Some(vec![unreachable]),
+            ),
         ] {
             let planned = plan(&node, eviction, now)
                 .map(|all| all.iter().map(|t| format!("{}:{}", t.key, t.effect)).collect::<Vec<_>>());

@@ -27,7 +27,8 @@ enum State {
 
 /// The zone of a node.
 pub fn zone_of(node: &Node) -> String {
-    let label = |name: &str| node.metadata.labels.as_ref().and_then(|l| l.get(name)).cloned().unwrap_or_default();
+    let label =
+        |name: &str| node.metadata.labels.as_ref().and_then(|l| l.get(name)).cloned().unwrap_or_default();
     format!("{}:\u{0}:{}", label(REGION_LABEL), label(ZONE_LABEL))
 }
 
@@ -95,8 +96,10 @@ mod tests {
     fn rates_follow_the_state_of_zones() {
         let nodes = |zone: &str, ready: usize, not_ready: usize| -> Vec<Arc<Node>> {
             let node = |status: &str| {
-                Arc::new(object(json!({"metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": zone}},
-                    "status": {"conditions": [{"type": "Ready", "status": status}]}})))
+                Arc::new(object(
+                    json!({"metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": zone}},
+                    "status": {"conditions": [{"type": "Ready", "status": status}]}}),
+                ))
             };
             (0..ready).map(|_| node("True")).chain((0..not_ready).map(|_| node("Unknown"))).collect()
         };

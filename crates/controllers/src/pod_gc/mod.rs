@@ -45,7 +45,11 @@ pub(crate) async fn start(context: Context) -> Result<(), Error> {
     let of_pods = queue.clone();
     pods.on_event(move |event| {
         let facts = |pod: &Pod| {
-            (pods::node_name(pod).is_some(), pod.metadata.deletion_timestamp.is_some(), pods::is_finished(pod))
+            (
+                pods::node_name(pod).is_some(),
+                pod.metadata.deletion_timestamp.is_some(),
+                pods::is_finished(pod),
+            )
         };
         let pod = match event {
             Event::Added(pod) => pod,
@@ -128,12 +132,14 @@ impl Controller {
             let condition = pods::disruption_target("DeletionByPodGC", text, time::now());
             let patch = json!({"metadata": {"uid": pod.metadata.uid},
                 "status": {"phase": "Failed", "conditions": [condition]}});
-            let patched = pods.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+            let patched =
+                pods.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
             if api::ignore_not_found(patched)?.is_none() {
                 return Ok(Outcome::Done);
             }
         }
-        let options = DeleteParams { grace_period_seconds: Some(0), ..api::delete_uid(pod.metadata.uid.as_ref()) };
+        let options =
+            DeleteParams { grace_period_seconds: Some(0), ..api::delete_uid(pod.metadata.uid.as_ref()) };
         api::ignore_not_found(pods.delete(&key.name, &options).await)?;
         Ok(Outcome::Done)
     }
@@ -142,7 +148,8 @@ impl Controller {
         for pod in surplus(self.pods.list(), self.threshold) {
             let key = ObjectKey::of(pod.as_ref());
             let pods: Api<Pod> = Api::namespaced(self.client.clone(), key.namespace_or_empty());
-            let options = DeleteParams { grace_period_seconds: Some(0), ..api::delete_uid(pod.metadata.uid.as_ref()) };
+            let options =
+                DeleteParams { grace_period_seconds: Some(0), ..api::delete_uid(pod.metadata.uid.as_ref()) };
             api::ignore_not_found(pods.delete(&key.name, &options).await)?;
         }
         Ok(Outcome::Done)

@@ -40,7 +40,8 @@ pub fn judge(pod: &Pod, node: Option<&Node>) -> Option<Why> {
 
 fn is_out_of_service(node: &Node) -> bool {
     let list = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    let tainted = node.spec.iter().flat_map(|s| s.taints.iter().flatten()).any(|t| t.key == taints::OUT_OF_SERVICE);
+    let tainted =
+        node.spec.iter().flat_map(|s| s.taints.iter().flatten()).any(|t| t.key == taints::OUT_OF_SERVICE);
     tainted && !conditions::is_true(list, "Ready")
 }
 
@@ -88,9 +89,14 @@ mod tests {
 
     #[test]
     fn finished_pods_above_the_threshold() {
-        let done = |name: &str, reason: &str| Arc::new(pod(name).phase("Failed").with("/status", "reason", json!(reason)).build());
-        let all = || vec![done("old", ""), done("evicted", "Evicted"), Arc::new(pod("runs").running().build())];
-        let names = |threshold| surplus(all(), threshold).iter().map(|p| pods::name(p).to_owned()).collect::<Vec<_>>();
+        let done = |name: &str, reason: &str| {
+            Arc::new(pod(name).phase("Failed").with("/status", "reason", json!(reason)).build())
+        };
+        let all =
+            || vec![done("old", ""), done("evicted", "Evicted"), Arc::new(pod("runs").running().build())];
+        let names = |threshold| {
+            surplus(all(), threshold).iter().map(|p| pods::name(p).to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(names(0), [""; 0]);
         assert_eq!(names(1), ["evicted"]);
         assert_eq!(names(2), [""; 0]);

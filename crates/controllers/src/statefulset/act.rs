@@ -109,13 +109,18 @@ impl Controller {
             }
             Err(error) => {
                 let message = api::message(error);
-                let text = format!("{verb} Pod {pod} in StatefulSet {} failed error: {message}", name_of(set));
+                let text =
+                    format!("{verb} Pod {pod} in StatefulSet {} failed error: {message}", name_of(set));
                 self.events.event(set, EventType::Warning, &format!("Failed{word}"), text);
             }
         }
     }
 
-    pub(super) async fn write_status(&self, set: &StatefulSet, status: StatefulSetStatus) -> Result<(), kube::Error> {
+    pub(super) async fn write_status(
+        &self,
+        set: &StatefulSet,
+        status: StatefulSetStatus,
+    ) -> Result<(), kube::Error> {
         if set.status.as_ref() == Some(&status) {
             return Ok(());
         }
@@ -134,15 +139,20 @@ impl Controller {
         pods: &[Arc<Pod>],
         kept: [&ControllerRevision; 2],
     ) -> Result<(), kube::Error> {
-        let limit = set.spec.as_ref().and_then(|s| s.revision_history_limit).unwrap_or(REVISION_HISTORY_LIMIT);
+        let limit =
+            set.spec.as_ref().and_then(|s| s.revision_history_limit).unwrap_or(REVISION_HISTORY_LIMIT);
         let in_use = |revision: &ControllerRevision| {
             let name = revision.metadata.name.as_ref();
             kept.iter().any(|k| k.metadata.name.as_ref() == name)
-                || pods.iter().any(|pod| pod.metadata.labels.as_ref().and_then(|l| l.get(REVISION_LABEL)) == name)
+                || pods
+                    .iter()
+                    .any(|pod| pod.metadata.labels.as_ref().and_then(|l| l.get(REVISION_LABEL)) == name)
         };
         let api: Api<ControllerRevision> =
             Api::namespaced(self.client.clone(), set.metadata.namespace.as_deref().unwrap_or_default());
-        for revision in crate::common::history::surplus(revisions, in_use, usize::try_from(limit).unwrap_or(0)) {
+        for revision in
+            crate::common::history::surplus(revisions, in_use, usize::try_from(limit).unwrap_or(0))
+        {
             let name = revision.metadata.name.as_deref().unwrap_or_default();
             api::ignore_not_found(api.delete(name, &api::delete_uid(revision.metadata.uid.as_ref())).await)?;
         }

@@ -166,11 +166,13 @@ mod tests {
     use serde_json::{Value, json};
 
     fn set(retention: Value) -> StatefulSet {
-        object(json!({"metadata": {"name": "db", "namespace": "ns", "uid": "s"}, "spec": {"serviceName": "svc",
+        object(
+            json!({"metadata": {"name": "db", "namespace": "ns", "uid": "s"}, "spec": {"serviceName": "svc",
             "selector": {"matchLabels": {"app": "db"}}, "persistentVolumeClaimRetentionPolicy": retention,
             "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [],
                 "volumes": [{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]}},
-            "volumeClaimTemplates": [{"metadata": {"name": "data", "labels": {"x": "y"}}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}}))
+            "volumeClaimTemplates": [{"metadata": {"name": "data", "labels": {"x": "y"}}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}}),
+        )
     }
 
     #[test]
@@ -179,13 +181,19 @@ mod tests {
         let mut pod = new_pod(&set, &set.spec.as_ref().unwrap().template, "db-abc", 2);
         let found = json!({"name": pod.metadata.name, "labels": pod.metadata.labels,
             "hostname": pod.spec.as_ref().unwrap().hostname, "volumes": pod.spec.as_ref().unwrap().volumes});
-        assert_eq!(found, json!({"name": "db-2", "hostname": "db-2",
+        assert_eq!(
+            found,
+            json!({"name": "db-2", "hostname": "db-2",
             "labels": {"app": "db", "controller-revision-hash": "db-abc", "apps.kubernetes.io/pod-index": "2",
                 "statefulset.kubernetes.io/pod-name": "db-2"},
-            "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "data", "persistentVolumeClaim": {"claimName": "data-db-2"}}]}));
+            "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "data", "persistentVolumeClaim": {"claimName": "data-db-2"}}]})
+        );
         assert!(!identify(&set, &mut pod, 2));
         let claim = new_claim(&set, &claims(&set, 2)[0], &pod, false);
-        assert_eq!(json!(claim.metadata), json!({"name": "data-db-2", "namespace": "ns", "labels": {"app": "db", "x": "y"}}));
+        assert_eq!(
+            json!(claim.metadata),
+            json!({"name": "data-db-2", "namespace": "ns", "labels": {"app": "db", "x": "y"}})
+        );
         assert_eq!(parse("db-2"), Some(("db", 2)));
         assert_eq!(parse("db-x"), None);
     }

@@ -87,7 +87,8 @@ impl Controller {
             .collect();
         let mut found = owner::candidates(&self.pods, &set.metadata);
         found.retain(|pod| identity::parse(pods::name(pod)).is_some_and(|(name, _)| name == key.name));
-        let claims = owner::claim(&set.metadata, found, |pod: &Pod| selector.matches(pod.metadata.labels.as_ref()));
+        let claims =
+            owner::claim(&set.metadata, found, |pod: &Pod| selector.matches(pod.metadata.labels.as_ref()));
         let pods = owner::settle(&self.client, set.as_ref(), claims, None).await?;
         let (current, update, collisions) = self.revisions_of(&set, &revisions).await?;
         let observed = Observed {
@@ -134,7 +135,9 @@ impl Controller {
             let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
             match history::write(&self.client, namespace, history::current(revisions, wanted)).await {
                 Ok(revision) => break revision,
-                Err(error) if api::is_already_exists(&error) => collisions = Some(collisions.unwrap_or(0) + 1),
+                Err(error) if api::is_already_exists(&error) => {
+                    collisions = Some(collisions.unwrap_or(0) + 1)
+                }
                 Err(error) => return Err(error.into()),
             }
         };

@@ -146,7 +146,11 @@ fn keep(
         if pods::is_finished(pod) {
             if !is_leaving(pod) {
                 let failed = pods::phase(pod) == "Failed";
-                let said = if failed { ("RecreatingFailedPod", "failed") } else { ("RecreatingTerminatedPod", "succeeded") };
+                let said = if failed {
+                    ("RecreatingFailedPod", "failed")
+                } else {
+                    ("RecreatingTerminatedPod", "succeeded")
+                };
                 actions.push(Action::Delete(pod.clone(), Some(said)));
             }
             waits = true;
@@ -192,7 +196,13 @@ fn missing_claims(observed: &Observed<'_>, pod: &Pod, ordinal: i32) -> Vec<Persi
         .collect()
 }
 
-fn put_right(observed: &Observed<'_>, pod: &Arc<Pod>, ordinal: i32, is_condemned: bool, actions: &mut Vec<Action>) {
+fn put_right(
+    observed: &Observed<'_>,
+    pod: &Arc<Pod>,
+    ordinal: i32,
+    is_condemned: bool,
+    actions: &mut Vec<Action>,
+) {
     if !is_condemned {
         let mut right = Pod::clone(pod);
         if identity::identify(observed.set, &mut right, ordinal) {
@@ -311,7 +321,9 @@ fn status(observed: &Observed<'_>, spec: &StatefulSetSpec, actions: &[Action]) -
     };
     let wanted = Some(spec.replicas.unwrap_or(1));
     let is_rolling = spec.update_strategy.as_ref().is_none_or(|s| s.type_.as_deref() != Some("OnDelete"));
-    let complete = status.updated_replicas == wanted && status.ready_replicas == wanted && Some(status.replicas) == wanted;
+    let complete = status.updated_replicas == wanted
+        && status.ready_replicas == wanted
+        && Some(status.replicas) == wanted;
     if is_rolling && complete {
         status.current_replicas = status.updated_replicas;
         status.current_revision.clone_from(&status.update_revision);

@@ -49,8 +49,10 @@ mod tests {
     fn tolerations_decide_how_long() {
         let node: Node = object(json!({"metadata": {"name": "n"}, "spec": {"taints": [
             {"key": "a", "effect": "NoExecute"}, {"key": "b", "effect": "NoExecute"}, {"key": "c", "effect": "NoSchedule"}]}}));
-        let all = |seconds: Value| json!([{"key": "a", "operator": "Exists", "tolerationSeconds": seconds},
-            {"key": "b", "operator": "Exists", "tolerationSeconds": 300}]);
+        let all = |seconds: Value| {
+            json!([{"key": "a", "operator": "Exists", "tolerationSeconds": seconds},
+            {"key": "b", "operator": "Exists", "tolerationSeconds": 300}])
+        };
         for (tolerations, expected) in [
             (json!([]), Verdict::Go),
             (json!([{"key": "a", "operator": "Exists"}]), Verdict::Go),

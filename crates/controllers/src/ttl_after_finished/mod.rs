@@ -70,14 +70,16 @@ mod tests {
 
     #[test]
     fn only_finished_jobs_with_a_ttl_expire() {
-        let ended = json!([{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let ended =
+            json!([{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         for (ttl, conditions, expected) in [
             (json!(100), ended.clone(), Some(40)),
             (json!(0), ended.clone(), Some(0)),
             (json!(null), ended, None),
             (json!(100), json!([]), None),
         ] {
-            let job = object(json!({"metadata": {}, "spec": {"ttlSecondsAfterFinished": ttl, "template": {}},
+            let job =
+                object(json!({"metadata": {}, "spec": {"ttlSecondsAfterFinished": ttl, "template": {}},
                 "status": {"conditions": conditions}}));
             assert_eq!(plan(&job, at("2026-01-01T00:01:00Z")).map(|d| d.as_secs()), expected);
         }
