@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::TaskScope;
+use futures::StreamExt;
 use parking_lot::RwLock;
 use proto::cri::v1::{ContainerEventResponse, ContainerEventType};
 use tokio::sync::broadcast;
@@ -23,6 +24,8 @@ use crate::streaming::Streaming;
 
 /// How many events a slow listener may fall behind before it is cut off (containerd's buffer).
 const EVENT_BUFFER: usize = 1000;
+/// How many sandboxes are found again at the same time.
+const PARALLEL_RECOVERY: usize = 16;
 /// The shortest abbreviation of an id that is accepted.
 const MIN_ID_PREFIX: usize = 4;
 
@@ -51,12 +54,17 @@ impl Node {
             let scope = scope.clone();
             blocking(move || Self::load(config, scope, streaming)).await?
         };
-        for sandbox in node.sandboxes() {
-            let id = sandbox.id.clone();
-            if let Err(error) = node.adopt(sandbox).await {
-                tracing::error!(sandbox = id, %error, "sandbox not recovered");
-            }
-        }
+        let recovery =
+            futures::stream::iter(node.sandboxes()).for_each_concurrent(PARALLEL_RECOVERY, |sandbox| {
+                let node = &node;
+                async move {
+                    let id = sandbox.id.clone();
+                    if let Err(error) = node.adopt(sandbox).await {
+                        tracing::error!(sandbox = id, %error, "sandbox not recovered");
+                    }
+                }
+            });
+        recovery.await;
         node.remove_orphans().await?;
         Ok(node)
     }
@@ -93,7 +101,7 @@ impl Node {
             node.add_sandbox(sandbox);
         }
         for container in Container::load_all(&node.container_state_root(), &node.container_run_root())? {
-            container.record.with(|r| node.images.reacquire(r.image_id.clone(), &r.id));
+            container.reacquire_images(&node.images);
             node.add_container(container);
         }
         Ok(Arc::new(node))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proto::cri::v1::{ContainerConfig, ContainerEventType, NamespaceMode, NamespaceOption};
 use shim::Shim;
 
-use super::{Container, ContainerPhase, ContainerRecord, RECORD, ROOTFS, SPEC, mounts, signal};
+use super::{Container, ContainerPhase, ContainerRecord, RECORD, ROOTFS, SPEC, mounts, signal, write_spec};
 use crate::disk::{self, blocking};
 use crate::error::{Error, Result};
 use crate::images::catalog::ImageRecord;
@@ -114,7 +114,7 @@ impl Node {
             host: &self.host,
         })
         .map_err(|error| error.context(format!("failed to generate container {id:?} spec")))?;
-        disk::write_json(&bundle.join(SPEC), &specification)?;
+        write_spec(&bundle.join(SPEC), &specification)?;
         let state_dir = self.container_state_root().join(id);
         disk::make_private_dir(&state_dir)?;
         let record = ContainerRecord {

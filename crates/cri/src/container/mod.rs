@@ -22,6 +22,7 @@ pub use ended::Ending;
 pub use view::matches as matches_filter;
 
 use crate::error::Result;
+use crate::images::Images;
 use crate::images::digest::Digest;
 use crate::persist::{Persisted, message};
 use crate::spec::ResolvedUser;
@@ -128,6 +129,13 @@ impl Container {
         Ok(found)
     }
 
+    /// Notes which images it uses, for a container that was there before this server started.
+    pub fn reacquire_images(&self, images: &Images) {
+        let (image, volumes) = self.record.with(|r| (r.image_id.clone(), r.config.mounts.clone()));
+        images.reacquire(image, &self.id);
+        mounts::reacquire(images, &self.id, &volumes);
+    }
+
     /// True while its command runs.
     pub fn is_running(&self) -> bool {
         self.record.with(|r| r.phase == ContainerPhase::Running)
@@ -151,4 +159,9 @@ impl Container {
         // The sender is in self, so it cannot be gone.
         let _ = phase.wait_for(|phase| *phase != ContainerPhase::Running).await;
     }
+}
+
+/// Writes a specification. It need not survive a crash of the machine, since no container does.
+fn write_spec(path: &Path, spec: &serde_json::Value) -> Result<()> {
+    std::fs::write(path, spec.to_string()).map_err(crate::Error::io("write", path))
 }

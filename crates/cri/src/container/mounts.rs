@@ -6,6 +6,7 @@ use proto::cri::v1::Mount;
 
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::images::Images;
 use crate::node::Node;
 
 const IMAGES: &str = "images";
@@ -33,6 +34,15 @@ pub fn mount_images(
         paths.push(Some(sub_path(&target, &mount.image_sub_path)?));
     }
     Ok(paths)
+}
+
+/// Notes the use of images that are mounted already.
+pub fn reacquire(images: &Images, container_id: &str, mounts: &[Mount]) {
+    for (index, mount) in mounts.iter().enumerate() {
+        if let Some(image) = mount.image.as_ref().and_then(|i| images.find(&i.image)) {
+            images.reacquire(image.id, &user_key(container_id, index));
+        }
+    }
 }
 
 /// Ends the use of the images.

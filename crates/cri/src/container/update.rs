@@ -6,7 +6,7 @@ use proto::cri::v1::LinuxContainerResources;
 use serde_json::Value;
 use shim::Shim;
 
-use super::ContainerPhase;
+use super::{ContainerPhase, write_spec};
 use crate::disk::{self, blocking};
 use crate::error::{Error, Result};
 use crate::node::Node;
@@ -37,7 +37,7 @@ impl Node {
         blocking(move || {
             let mut spec: Value = disk::read_json(&path)?.unwrap_or_default();
             merge(&mut spec["linux"]["resources"], json);
-            disk::write_json(&path, &spec)
+            write_spec(&path, &spec)
         })
         .await?;
         container

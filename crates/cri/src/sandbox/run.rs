@@ -38,6 +38,8 @@ impl Node {
             Err(error) => {
                 if let Err(cleanup) = self.dismantle(&sandbox).await {
                     tracing::warn!(sandbox = sandbox.id, error = %cleanup, "not cleaned up after a failure");
+                    // Shown from now on, so that the kubelet stops and removes it until that succeeds.
+                    set(&sandbox, |r| r.phase = SandboxPhase::NotReady).await?;
                 }
                 Err(error)
             }
@@ -101,9 +103,9 @@ impl Node {
         let shim = Shim::start(&self.config.shim, &sandbox.shim_dir(), &shim_config)
             .await
             .map_err(|error| Error::from(error).context("failed to start sandbox"))?;
-        let (state, events) = shim.subscribe().await?;
+        let (_, events) = shim.subscribe().await?;
         set(sandbox, |r| r.phase = SandboxPhase::Ready).await?;
-        self.watch(sandbox.clone(), shim, state, events);
+        self.watch(sandbox.clone(), shim, events);
         Ok(())
     }
 

@@ -11,19 +11,10 @@ use crate::error::Result;
 use crate::node::Node;
 
 impl Node {
-    /// Follows the shim from `state` on until it ends.
-    pub(super) fn watch(
-        self: &Arc<Self>,
-        sandbox: Arc<Sandbox>,
-        shim: Shim,
-        state: SandboxState,
-        events: Events,
-    ) {
+    /// Follows the shim until it ends.
+    pub(super) fn watch(self: &Arc<Self>, sandbox: Arc<Sandbox>, shim: Shim, events: Events) {
         let node = self.clone();
-        self.scope.spawn(async move {
-            node.reconcile(&sandbox, &shim, state).await;
-            node.follow(&sandbox, &shim, events).await;
-        });
+        self.scope.spawn(async move { node.follow(&sandbox, &shim, events).await });
     }
 
     /// Finds the shim of a sandbox that was there before this server started.
@@ -41,7 +32,10 @@ impl Node {
             Err(error) => Err(error),
         };
         match found {
-            Ok((shim, state, events)) => self.watch(sandbox, shim, state, events),
+            Ok((shim, state, events)) => {
+                self.reconcile(&sandbox, &shim, state).await;
+                self.watch(sandbox, shim, events);
+            }
             Err(error) => {
                 if sandbox.is_ready() {
                     tracing::warn!(sandbox = sandbox.id, %error, "its shim is gone");

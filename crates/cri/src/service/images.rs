@@ -81,7 +81,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = required(request.image, "image")?.image;
         let images = self.node.images.clone();
-        self.to_the_end(async move {
+        self.while_serving(async move {
             let id = images.pull(&name, request.auth.as_ref()).await.inspect_err(|error| {
                 tracing::info!(image = name, %error, "pull failed");
             })?;

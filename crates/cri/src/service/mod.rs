@@ -24,6 +24,17 @@ pub struct Services {
 }
 
 impl Services {
+    /// Runs an operation even if the client goes away, but not longer than the server: it can be taken up again.
+    async fn while_serving<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let done = self.node.scope.spawn(work).await;
+        let done = done.map_err(|e| Error::Internal(format!("the operation was lost: {e}")))?;
+        let done = done.map_err(|_| Status::unavailable("the container runtime is stopping"))?;
+        Ok(Response::new(done?))
+    }
+
     /// Runs an operation to its end even if the client goes away: half of it would be worse than all of it.
     async fn to_the_end<T: Send + 'static>(
         &self,

@@ -277,7 +277,7 @@ impl RuntimeService for Services {
         request: Request<cri::StopContainerRequest>,
     ) -> Reply<cri::StopContainerResponse> {
         let (node, request) = (self.node.clone(), request.into_inner());
-        self.to_the_end(async move {
+        self.while_serving(async move {
             node.stop_container(&request.container_id, seconds(request.timeout)).await?;
             Ok(cri::StopContainerResponse {})
         })

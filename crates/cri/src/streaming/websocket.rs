@@ -144,7 +144,7 @@ fn encode_finish(dialect: Dialect, finish: &Finish) -> Option<Message> {
 }
 
 async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut to: SplitSink<WebSocketStream<S>, Message>) {
-    let _ = to.send(Message::Close(None)).await;
+    let _ = to.send(Message::Close(Some(normal_close()))).await;
     let _ = to.close().await;
 }
 

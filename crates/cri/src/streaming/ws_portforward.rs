@@ -73,7 +73,7 @@ async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, n
                 _ => break,
             }
         }
-        let _ = to.send(Message::Close(None)).await;
+        let _ = to.send(Message::Close(Some(normal_close()))).await;
         let _ = to.close().await;
     };
     tokio::select! {
@@ -105,7 +105,7 @@ async fn channels<S: AsyncRead + AsyncWrite + Unpin>(
                 return;
             }
         }
-        let _ = to.send(Message::Close(None)).await;
+        let _ = to.send(Message::Close(Some(normal_close()))).await;
         let _ = to.close().await;
     };
     tokio::select! {
