@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::{Arc, OnceLock};
 
 use base::{SharedClock, TaskScope, system_clock};
-use client::{EventRecorder, Informers, Selector};
+use client::{EventRecorder, EventType, Informers, Selector};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use parking_lot::Mutex;
 use proto::cri::v1::{NetworkConfig, RuntimeConfig, UpdateRuntimeConfigRequest};
@@ -23,7 +23,7 @@ use crate::probes::ProbeContext;
 use crate::shared::Shared;
 use crate::status::StatusWriter;
 use crate::volumes::{ApiObjects, Claims, References, Tokens, Volumes};
-use crate::{eviction, gc, server, sources};
+use crate::{events, eviction, gc, server, sources};
 
 /// Runs a kubelet until `scope` is cancelled. Pods go on without it and are found again by the next one.
 ///
@@ -193,6 +193,8 @@ fn start_tasks(
     scope.spawn(cgroups::keep_class_shares(shared.clone(), pods.clone()));
     scope.spawn(gc::collect_garbage(shared.clone(), pods.clone()));
     scope.spawn(eviction::watch_pressure(shared.clone(), pods.clone(), pressure));
+    let about = events::node_reference(&shared.config.node_name);
+    shared.events.event_at(about, EventType::Normal, "Starting", "Starting kubelet.");
     scope.spawn(keep_node(shared.clone(), context));
 }
 

@@ -1,6 +1,8 @@
 //! Pods on a real container runtime: Debian's containerd with runc. Skipped where they are not installed.
 
-#[allow(dead_code)]
+#![allow(clippy::unwrap_used)]
+
+#[allow(dead_code, clippy::unwrap_used)]
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use base::TaskScope;
+use common::tls::Tls;
 use common::{Api, is_ready};
+use futures::StreamExt;
 use kubelet::Config;
 use serde_json::{Value, json};
 
@@ -164,13 +168,14 @@ path = "{root}/opt"
         panic!("no import: {}", std::fs::read_to_string(self.folder.path().join("containerd.log")).unwrap());
     }
 
-    fn kubelet(&self, api: &Api) -> TaskScope {
+    fn kubelet(&self, api: &Api, tls: &Tls) -> TaskScope {
         let mut config = Config::new("node", self.folder.path().join("kubelet"), self.socket());
         config.pod_logs_dir = self.folder.path().join("logs");
         config.container_logs_dir = Some(self.folder.path().join("links"));
         config.node_ip = Some("127.0.0.1".parse().unwrap());
         config.cgroup_root = self.cgroup_root.clone();
         config.eviction_hard.clear();
+        tls.configure(&mut config);
         let scope = TaskScope::new("test");
         let run = kubelet::run(config, api.client(), scope.child("kubelet"));
         scope.spawn(async move { run.await.unwrap() });
@@ -202,13 +207,54 @@ fn put(api: &Api, name: &str, spec: Value) -> String {
     path
 }
 
+async fn connect(tls: &Tls) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let identity = Some(tls.issue("admin", pki::Usage::Client));
+    let config = pki::client_config(&[tls.authority_file()], identity, Vec::new()).unwrap();
+    let tcp = tokio::net::TcpStream::connect(tls.address).await.unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.unwrap()
+}
+
+/// What a command in the container `c` of the pod `server` writes.
+async fn websocket_exec(tls: &Tls, script: &str) -> String {
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let script = script.replace(' ', "+");
+    let url = format!(
+        "wss://{}/exec/default/server/c?command=/bin/sh&command=-c&command={script}&output=1&error=1",
+        tls.address
+    );
+    let mut request = url.into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "v4.channel.k8s.io".parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::client_async(request, connect(tls).await).await.unwrap();
+    let mut output = Vec::new();
+    while let Some(Ok(message)) = socket.next().await {
+        let data = message.into_data();
+        if data.first() == Some(&1) {
+            output.extend_from_slice(&data[1..]);
+        }
+    }
+    String::from_utf8(output).unwrap()
+}
+
+/// The head of the answer to a SPDY upgrade.
+async fn spdy_exec_answer(tls: &Tls) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = connect(tls).await;
+    let head = "POST /exec/default/server/c?command=true&output=1 HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\n\
+        Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1024];
+    let read = stream.read(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[..read]).into_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_run_on_containerd() {
     let Some(containerd) = Containerd::start() else { return };
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-    let api = Api::new();
-    let scope = containerd.kubelet(&api);
+    let (api, tls) = (Api::new(), Tls::new());
+    let scope = containerd.kubelet(&api, &tls);
     let mut spec = pod("echo $HOSTNAME; cat /etc/hosts; trap exit TERM; while :; do busybox sleep 1; done");
     spec["containers"][0]["readinessProbe"] =
         json!({"exec": {"command": ["/bin/sh", "-c", "true"]}, "periodSeconds": 1});
@@ -224,6 +270,8 @@ async fn pods_run_on_containerd() {
         let limit = std::fs::read_to_string(memory.join("memory.limit_in_bytes")).unwrap();
         assert_eq!(limit.trim(), (64 << 20).to_string());
     }
+    assert_eq!(websocket_exec(&tls, "echo from the inside").await, "from the inside\n");
+    assert!(spdy_exec_answer(&tls).await.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
     let failing = put(&api, "failing", pod("echo the end >&2; exit 3"));
     let failed = api.until(&failing, |p| p.is_some_and(|p| p["status"]["phase"] == "Failed")).await.unwrap();
     let ended = &failed["status"]["containerStatuses"][0]["state"]["terminated"];
@@ -233,7 +281,7 @@ async fn pods_run_on_containerd() {
     );
     // Another kubelet takes over what runs.
     assert!(scope.shutdown(Duration::from_secs(10)).await);
-    let scope = containerd.kubelet(&api);
+    let scope = containerd.kubelet(&api, &tls);
     let last = put(&api, "last", pod("cat /tmp/none || echo saved > /dev/termination-log"));
     let done = api.until(&last, |p| p.is_some_and(|p| p["status"]["phase"] == "Succeeded")).await.unwrap();
     assert_eq!(done["status"]["containerStatuses"][0]["state"]["terminated"]["message"], "saved\n");

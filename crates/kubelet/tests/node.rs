@@ -1,9 +1,13 @@
 //! The node itself: registration, lease, static pods, the HTTPS API.
 
-#[allow(dead_code)]
+#![allow(clippy::unwrap_used)]
+
+#[allow(dead_code, clippy::unwrap_used)]
 mod common;
 
+use common::tls::Tls;
 use common::{Node, is_ready};
+use pki::Usage;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -56,78 +60,33 @@ async fn static_pods_run_and_have_mirrors() {
     }
 }
 
-mod https {
-    use super::*;
-    use pki::{Authority, CertificateRequest, KeyPairFiles, Usage};
+async fn get(client: &kube::Client, path: &str) -> (u16, String) {
+    use http_body_util::BodyExt;
+    let request = http::Request::get(path).body(kube::client::Body::empty()).unwrap();
+    let response = client.send(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
 
-    async fn get(client: &kube::Client, path: &str) -> (u16, String) {
-        use http_body_util::BodyExt;
-        let request = http::Request::get(path).body(kube::client::Body::empty()).unwrap();
-        let response = client.send(request).await.unwrap();
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8_lossy(&body).into_owned())
-    }
-
-    #[tokio::test]
-    async fn logs_and_pods_are_for_those_who_may() {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::generate("test-ca").unwrap().0;
-        let file = |name: &str| folder.path().join(name);
-        pki::write_public(&file("ca.crt"), authority.certificate_pem().as_bytes()).unwrap();
-        let issue = |name: &str, usage: Usage| {
-            let request = request(name, usage);
-            let issued = authority.issue(&request).unwrap();
-            let files =
-                KeyPairFiles { certificate: file(&format!("{name}.crt")), key: file(&format!("{name}.key")) };
-            pki::write_public(&files.certificate, issued.certificate_pem.as_bytes()).unwrap();
-            pki::write_private(&files.key, issued.key_pem.as_bytes()).unwrap();
-            files
-        };
-        let serving = issue("node", Usage::Server);
-        let address = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap()
-        };
-        let node = Node::start_with(true, |config| {
-            config.listen = address;
-            config.serving = Some(serving.clone());
-            config.client_ca_files = vec![file("ca.crt")];
-        })
-        .await;
-        let path = node.pod("web", json!({"containers": [{"name": "c"}]}));
-        node.api.until(&path, |pod| pod.is_some_and(is_ready)).await;
-        let client = |identity: Option<KeyPairFiles>| {
-            let config = client::RemoteConfig {
-                server: format!("https://{address}"),
-                authorities: vec![file("ca.crt")],
-                identity,
-                ..Default::default()
-            };
-            client::remote(config).unwrap()
-        };
-        let admin = client(Some(issue("admin", Usage::Client)));
-        assert_eq!(get(&admin, "/healthz").await, (200, "ok".to_owned()));
-        assert_eq!(get(&admin, "/containerLogs/default/web/c").await, (200, "hello\n".to_owned()));
-        let (status, pods) = get(&admin, "/pods").await;
-        let pods: Value = serde_json::from_str(&pods).unwrap();
-        assert_eq!((status, &pods["items"][0]["status"]["phase"]), (200, &json!("Running")));
-        assert_eq!(get(&admin, "/containerLogs/default/web/x").await.0, 400);
-        assert_eq!(get(&admin, "/checkpoint/default/web/c").await.0, 501);
-        assert!(get(&admin, "/metrics").await.1.contains("kubelet_running_pods 1\n"));
-        let nobody = client(Some(issue("nobody", Usage::Client)));
-        assert_eq!(get(&nobody, "/pods").await.0, 403);
-        assert_eq!(get(&client(None), "/pods").await, (401, "Unauthorized".to_owned()));
-    }
-
-    fn request(name: &str, usage: Usage) -> CertificateRequest {
-        CertificateRequest {
-            common_name: name.to_owned(),
-            organizations: Vec::new(),
-            dns_names: Vec::new(),
-            addresses: vec!["127.0.0.1".parse().unwrap()],
-            usage,
-            validity: std::time::Duration::from_secs(3600),
-        }
-    }
+#[tokio::test]
+async fn logs_and_pods_are_for_those_who_may() {
+    let tls = Tls::new();
+    let node = Node::start_with(true, |config| tls.configure(config)).await;
+    let path = node.pod("web", json!({"containers": [{"name": "c"}]}));
+    node.api.until(&path, |pod| pod.is_some_and(is_ready)).await;
+    let admin = tls.client(Some(tls.issue("admin", Usage::Client)));
+    assert_eq!(get(&admin, "/healthz").await, (200, "ok".to_owned()));
+    assert_eq!(get(&admin, "/containerLogs/default/web/c").await, (200, "hello\n".to_owned()));
+    let (status, pods) = get(&admin, "/pods").await;
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    assert_eq!((status, &pods["items"][0]["status"]["phase"]), (200, &json!("Running")));
+    assert_eq!(get(&admin, "/containerLogs/default/web/x").await.0, 400);
+    assert_eq!(get(&admin, "/checkpoint/default/web/c").await.0, 501);
+    assert_eq!(get(&admin, "/exec/default/web/c?command=sh&output=1").await.0, 400);
+    assert!(get(&admin, "/metrics").await.1.contains("kubelet_running_pods 1\n"));
+    assert!(get(&admin, "/stats/summary").await.1.contains("\"nodeName\":\"node\""));
+    let nobody = tls.client(Some(tls.issue("nobody", Usage::Client)));
+    assert_eq!(get(&nobody, "/pods").await.0, 403);
+    assert_eq!(get(&tls.client(None), "/pods").await, (401, "Unauthorized".to_owned()));
 }

@@ -1,6 +1,6 @@
 //! Pods on a node whose API server and runtime are in memory.
 
-#[allow(dead_code)]
+#[allow(dead_code, clippy::unwrap_used)]
 mod common;
 
 use common::{Node, is_ready};

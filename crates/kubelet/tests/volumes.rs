@@ -1,6 +1,8 @@
 //! Volumes of pods, as containers see them.
 
-#[allow(dead_code)]
+#![allow(clippy::unwrap_used)]
+
+#[allow(dead_code, clippy::unwrap_used)]
 mod common;
 
 use std::path::PathBuf;

@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(cgroups.of_pod(QosClass::Guaranteed, &uid), "/node-a/kubepods/podu-1");
         let group = mount.path().join("cpu/node-a/kubepods/burstable/podu-1");
         fs::create_dir_all(group.join("c")).unwrap();
-        assert_eq!(cgroups.pods(), [uid.clone()]);
+        assert_eq!(cgroups.pods(), std::slice::from_ref(&uid));
         cgroups.remove_pod(&uid).await.unwrap();
         assert!(!group.exists() && cgroups.pods().is_empty());
         let off = Cgroups::new(Layout::None, "/", true);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use base::Quantity;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use proto::cri::v1::LinuxContainerResources;
+use proto::cri::v1::{HugepageLimit, LinuxContainerResources};
 
 use crate::pod::resources::{self, Amounts};
 
@@ -55,11 +55,28 @@ pub fn container_resources(pod: &Pod, container: &Container, node: NodeLimits) -
         oom_score_adj: score.max(node.min_oom_score_adj),
         ..Default::default()
     };
+    linux.hugepage_limits = hugepage_limits(container);
     if node.unified {
         // An out-of-memory kill takes the whole container.
         linux.unified = HashMap::from([("memory.oom.group".to_owned(), "1".to_owned())]);
     }
     linux
+}
+
+/// Limits of `hugepages-2Mi` and the like; page sizes in the kernel's words, `2MB`.
+fn hugepage_limits(container: &Container) -> Vec<HugepageLimit> {
+    let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+    let sizes = limits.into_iter().flatten().filter_map(|(name, limit)| {
+        let size = Quantity::parse(name.strip_prefix("hugepages-")?).ok()?.value();
+        let page_size = match size {
+            0x4000_0000.. => format!("{}GB", size >> 30),
+            0x10_0000.. => format!("{}MB", size >> 20),
+            _ => format!("{}KB", size >> 10),
+        };
+        let limit = u64::try_from(Quantity::parse(&limit.0).ok()?.value()).ok()?;
+        Some(HugepageLimit { page_size, limit })
+    });
+    sizes.collect()
 }
 
 /// What the containers of a pod have together, for the runtime's sandbox, and its overhead.

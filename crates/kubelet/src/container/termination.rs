@@ -30,10 +30,10 @@ pub fn message(record: &ContainerRecord) -> String {
 fn read_file(path: &Path) -> String {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut text));
-    if let Err(error) = read {
-        if error.kind() != std::io::ErrorKind::NotFound {
-            return format!("Error on reading termination log {}: {error}", path.display());
-        }
+    if let Err(error) = read
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return format!("Error on reading termination log {}: {error}", path.display());
     }
     String::from_utf8_lossy(&text).into_owned()
 }

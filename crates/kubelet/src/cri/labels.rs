@@ -20,6 +20,8 @@ const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
 const MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
 const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
+/// The resources that the container was made with, as JSON: a later change of the pod is not yet its.
+const RESOURCES: &str = "corten.io/container.resources";
 const GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
 
 type Map = HashMap<String, String>;
@@ -59,6 +61,9 @@ pub fn container_annotations(pod: &Pod, container: &Container, restart_count: u3
         (MESSAGE_PATH.to_owned(), message_path(container).to_owned()),
         (MESSAGE_POLICY.to_owned(), container.termination_message_policy.clone().unwrap_or_default()),
     ]);
+    if let Some(json) = resources_json(container) {
+        annotations.insert(RESOURCES.to_owned(), json);
+    }
     if let Some(grace) = spec::spec(pod).termination_grace_period_seconds {
         annotations.insert(GRACE_PERIOD.to_owned(), grace.to_string());
     }
@@ -67,6 +72,11 @@ pub fn container_annotations(pod: &Pod, container: &Container, restart_count: u3
         annotations.insert(PRE_STOP.to_owned(), json);
     }
     annotations
+}
+
+/// The container's requests and limits as [`ContainerMeta::resources`] has them.
+pub fn resources_json(container: &Container) -> Option<String> {
+    serde_json::to_string(container.resources.as_ref()?).ok()
 }
 
 /// Where the container writes its last words, inside of it.
@@ -95,6 +105,8 @@ pub struct ContainerMeta {
     pub message_path: String,
     /// `File` or `FallbackToLogsOnError`.
     pub message_policy: String,
+    /// The resources it was made with, as JSON; `None` if it has none, or another kubelet made it.
+    pub resources: Option<String>,
     /// The pod's grace period in seconds.
     pub grace_period_s: Option<i64>,
 }
@@ -107,6 +119,7 @@ pub fn container_meta(annotations: &Map, attempt: u32) -> ContainerMeta {
         restart_count: text(RESTART_COUNT).parse().unwrap_or(attempt),
         message_path: text(MESSAGE_PATH),
         message_policy: text(MESSAGE_POLICY),
+        resources: annotations.get(RESOURCES).cloned(),
         grace_period_s: text(GRACE_PERIOD).parse().ok(),
     }
 }

@@ -26,11 +26,19 @@ pub async fn remove_old(shared: &Shared, registry: &Registry) {
     }
 }
 
-/// Ids and logs of ended containers behind the newest ended one of their name.
+/// Ids and logs of ended containers behind the newest ended one of their name, and of those that were never started
+/// and have a successor.
 fn old_containers(observed: &Observed) -> Vec<(String, String)> {
-    let mut kept = HashSet::new();
-    let ended = observed.containers.iter().filter(|c| c.state == ContainerState::Exited);
-    ended.filter(|c| !kept.insert(&c.name)).map(|c| (c.id.clone(), c.log_path.clone())).collect()
+    let (mut seen, mut kept) = (HashSet::new(), HashSet::new());
+    let old = observed.containers.iter().filter(|c| {
+        let newest = seen.insert(&c.name);
+        match c.state {
+            ContainerState::Exited => !kept.insert(&c.name),
+            ContainerState::Created => !newest,
+            ContainerState::Running | ContainerState::Unknown => false,
+        }
+    });
+    old.map(|c| (c.id.clone(), c.log_path.clone())).collect()
 }
 
 /// Sandboxes behind the newest that are over and hold no container.
@@ -48,10 +56,8 @@ fn remove_logs(log: &str) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let matches =
             entry.file_name().to_str().is_some_and(|n| n == name || n.starts_with(&format!("{name}.")));
-        if matches {
-            if let Err(error) = std::fs::remove_file(entry.path()) {
-                tracing::debug!(%error, log, "log of a removed container not removed");
-            }
+        if matches && let Err(error) = std::fs::remove_file(entry.path()) {
+            tracing::debug!(%error, log, "log of a removed container not removed");
         }
     }
 }

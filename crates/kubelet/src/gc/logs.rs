@@ -24,6 +24,17 @@ pub async fn rotate(shared: &Shared, registry: &Registry) {
     }
 }
 
+/// Removes links to logs that are gone.
+pub fn remove_dead_links(shared: &Shared) {
+    let Some(folder) = &shared.config.container_logs_dir else { return };
+    for link in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let dead = std::fs::symlink_metadata(&link).is_ok_and(|meta| meta.is_symlink()) && !link.exists();
+        if dead && let Err(error) = std::fs::remove_file(&link) {
+            tracing::debug!(link = %link.display(), %error, "dead log link not removed");
+        }
+    }
+}
+
 async fn reopen(shared: &Shared, id: &str, renamed: Rotation) {
     let request = ReopenContainerLogRequest { container_id: id.to_owned() };
     let Err(error) = shared.cri.reopen_container_log(request).await else { return };

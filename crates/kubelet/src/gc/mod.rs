@@ -31,6 +31,7 @@ pub async fn collect_garbage(shared: Arc<Shared>, registry: Arc<Registry>) {
             _ = containers.tick() => {
                 orphans::remove(&shared, &registry).await;
                 containers::remove_old(&shared, &registry).await;
+                logs::remove_dead_links(&shared);
             }
             _ = images.tick() => collect_images(&shared, &registry, &mut image_gc).await,
             _ = logs.tick() => logs::rotate(&shared, &registry).await,

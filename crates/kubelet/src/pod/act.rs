@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use client::EventType;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::plan::{Action, Plan, backoff_key};
 use super::spec;
@@ -58,6 +59,7 @@ impl PodWorker {
                 *changed = true;
             }
             Action::CreateSandbox { attempt } => {
+                self.network_is_ready(&pod)?;
                 self.prepare_volumes(&pod).await?;
                 if attempt > 0 {
                     let text = "Pod sandbox changed, it will be killed and re-created.";
@@ -93,6 +95,16 @@ impl PodWorker {
             Action::BackOff { name, pause } => self.back_off(&name, pause, changed),
         }
         Ok(())
+    }
+
+    /// A pod with a network of its own waits for the node's.
+    fn network_is_ready(&mut self, pod: &Pod) -> Result<(), Duration> {
+        let problem =
+            self.shared.runtime.lock().not_ready.iter().find(|p| p.contains("NetworkReady")).cloned();
+        let Some(problem) = problem.filter(|_| !spec::host_network(pod)) else { return Ok(()) };
+        let text = format!("network is not ready: {problem}");
+        self.shared.events.event_at(pod_reference(pod), EventType::Warning, "NetworkNotReady", text);
+        Err(self.troubles.next_pause())
     }
 
     fn settle(&mut self, what: &str, result: Result<(), CriError>) -> Result<(), Duration> {

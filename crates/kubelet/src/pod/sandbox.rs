@@ -34,7 +34,22 @@ pub async fn create(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Stri
     made
 }
 
+/// Names what the pod asks for and this kubelet cannot give.
+fn check_supported(pod: &Pod) -> Result<(), String> {
+    let spec = spec::spec(pod);
+    if spec.host_users == Some(false) {
+        return Err("hostUsers: false (user namespaces) is not supported by this kubelet".to_owned());
+    }
+    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        return Err(
+            "resourceClaims (dynamic resource allocation) are not supported by this kubelet".to_owned()
+        );
+    }
+    Ok(())
+}
+
 async fn try_create(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), String> {
+    check_supported(pod)?;
     let uid = spec::uid(pod);
     let limits = linux::pod_limits(pod, shared.config.pod_pids_limit);
     shared.cgroups.make_pod(resources::qos_class(pod), &uid, limits).map_err(|e| format!("cgroup: {e}"))?;

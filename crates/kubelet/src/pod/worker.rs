@@ -398,10 +398,10 @@ impl PodWorker {
         }
         let pod = self.pod();
         let logs = log_directory(&self.shared.config.pod_logs_dir, &pod);
-        if let Err(error) = tokio::fs::remove_dir_all(&logs).await {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(logs = %logs.display(), %error, "logs not removed");
-            }
+        if let Err(error) = tokio::fs::remove_dir_all(&logs).await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(logs = %logs.display(), %error, "logs not removed");
         }
         self.shared.status.forget(&self.uid);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::UPGRADE;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use proto::cri::v1::{AttachRequest, ExecRequest, PortForwardRequest};
@@ -20,6 +21,9 @@ pub async fn open(
     query: &Query,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    if !request.headers().contains_key(UPGRADE) {
+        return answer::text(StatusCode::BAD_REQUEST, "Upgrade request required");
+    }
     let url = match (what, path) {
         ("portForward", [namespace, pod] | [namespace, pod, _]) => {
             port_forward(&server, namespace, pod, query).await

@@ -3,7 +3,7 @@
 
 use base::TaskScope;
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HOST, HeaderValue};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -14,9 +14,6 @@ use super::answer::{self, Body};
 
 /// Sends the request to `url` in place of its own path, and connects both sides if the answer is an upgrade.
 pub async fn pass_on(scope: &TaskScope, url: &str, request: Request<Incoming>) -> Response<Body> {
-    if !request.headers().contains_key(UPGRADE) {
-        return answer::text(StatusCode::BAD_REQUEST, "Upgrade request required");
-    }
     match try_pass_on(scope, url, request).await {
         Ok(response) => response,
         Err(error) => {

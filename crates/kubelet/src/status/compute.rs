@@ -9,7 +9,8 @@ use super::Phase;
 use super::conditions::{ConditionInputs, DISRUPTION, conditions};
 use super::containers::statuses;
 use super::phase::phase;
-use crate::cri::Observed;
+use crate::cri::labels::resources_json;
+use crate::cri::{ContainerState, Observed};
 use crate::pod::{resources, spec};
 use crate::probes::ResultMap;
 
@@ -63,6 +64,9 @@ pub struct StatusInputs<'a> {
 /// Computes the status.
 pub fn compute(inputs: &StatusInputs<'_>) -> PodStatus {
     let pod = inputs.pod;
+    if never_taken(inputs) {
+        return refused(inputs);
+    }
     let init = statuses(inputs, spec::init_containers(pod), true);
     let app_started =
         spec::app_containers(pod).any(|c| inputs.observed.container(&c.container.name).is_some());
@@ -78,6 +82,7 @@ pub fn compute(inputs: &StatusInputs<'_>) -> PodStatus {
         phase,
         init: &init,
         app: &app,
+        resize_wanted: resize_wanted(inputs),
         sandbox_ready,
         before,
         now: &inputs.now,
@@ -110,6 +115,24 @@ pub fn compute(inputs: &StatusInputs<'_>) -> PodStatus {
     }
 }
 
+/// True for a pod that the node refused: it never had a sandbox or a container.
+fn never_taken(inputs: &StatusInputs<'_>) -> bool {
+    let nothing = inputs.observed.sandboxes.is_empty() && inputs.observed.containers.is_empty();
+    let told = inputs.base.is_some_and(|b| b.container_statuses.is_some());
+    inputs.ending.is_some() && nothing && !told
+}
+
+fn refused(inputs: &StatusInputs<'_>) -> PodStatus {
+    let mut status = inputs.base.cloned().unwrap_or_default();
+    status.phase = Some(Phase::Failed.as_str().to_owned());
+    status.reason = inputs.ending.map(|e| e.reason.clone());
+    status.message = inputs.ending.map(|e| e.message.clone());
+    status.qos_class = Some(resources::qos_class(inputs.pod).as_str().to_owned());
+    status.observed_generation = inputs.pod.metadata.generation;
+    status.start_time.get_or_insert_with(|| inputs.now.clone());
+    status
+}
+
 /// A pod that is over stays over, and one that the kubelet ended has failed.
 fn settled_phase(inputs: &StatusInputs<'_>, computed: Phase) -> Phase {
     let before = inputs.base.and_then(|b| b.phase.as_deref()).and_then(Phase::parse);
@@ -121,6 +144,16 @@ fn settled_phase(inputs: &StatusInputs<'_>, computed: Phase) -> Phase {
         _ if computed.is_terminal() && inputs.observed.running().next().is_some() => Phase::Running,
         _ => computed,
     }
+}
+
+fn resize_wanted(inputs: &StatusInputs<'_>) -> bool {
+    let mut containers = spec::init_containers(inputs.pod).chain(spec::app_containers(inputs.pod));
+    containers.any(|spec| {
+        let record = inputs.observed.container(&spec.container.name);
+        let made_with =
+            record.filter(|r| r.state == ContainerState::Running).and_then(|r| r.meta.resources.as_ref());
+        made_with.is_some() && made_with != resources_json(&spec.container).as_ref()
+    })
 }
 
 fn pod_ips(inputs: &StatusInputs<'_>, sandbox_ready: bool) -> Vec<String> {

@@ -7,8 +7,16 @@ use super::Phase;
 use crate::pod::spec::{self, ContainerKind};
 
 /// Conditions that the kubelet alone writes.
-const OWN: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWN: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    RESIZE_PENDING,
+    "PodResizeInProgress",
+];
+const RESIZE_PENDING: &str = "PodResizePending";
 /// A condition that the kubelet and others write.
 pub const DISRUPTION: &str = "DisruptionTarget";
 
@@ -50,6 +58,8 @@ pub struct ConditionInputs<'a> {
     pub phase: Phase,
     pub init: &'a [ContainerStatus],
     pub app: &'a [ContainerStatus],
+    /// True if running containers have other resources than the pod now asks for.
+    pub resize_wanted: bool,
     /// True while a sandbox with its network stands.
     pub sandbox_ready: bool,
     /// Conditions as the API has them.
@@ -67,9 +77,16 @@ pub fn conditions(inputs: &ConditionInputs<'_>) -> Vec<PodCondition> {
         reason: None,
         message: None,
     };
+    let resize = inputs.resize_wanted.then(|| Verdict {
+        type_: RESIZE_PENDING,
+        holds: true,
+        reason: Some("Infeasible"),
+        message: Some("In-place resize of running containers is not supported by this kubelet".to_owned()),
+    });
     let own = [sandbox, initialized(inputs), ready, containers, Verdict::yes("PodScheduled")];
-    let mut all: Vec<PodCondition> = own.into_iter().map(|verdict| condition(inputs, verdict)).collect();
-    let others = inputs.before.iter().filter(|c| !all.iter().any(|own| own.type_ == c.type_));
+    let own = own.into_iter().chain(resize);
+    let mut all: Vec<PodCondition> = own.map(|verdict| condition(inputs, verdict)).collect();
+    let others = inputs.before.iter().filter(|c| !OWN.contains(&c.type_.as_str()));
     let others: Vec<PodCondition> = others.cloned().collect();
     all.extend(others);
     all

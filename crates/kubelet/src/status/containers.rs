@@ -74,7 +74,9 @@ fn from_record(
         ContainerKind::Ephemeral => false,
         ContainerKind::Sidecar | ContainerKind::App => started && probe_ready,
     };
-    let resources = container.resources.clone().filter(|_| running);
+    // What it was made with counts, not what the pod has been changed to since.
+    let made_with = record.meta.resources.as_deref().and_then(|json| serde_json::from_str(json).ok());
+    let resources = made_with.or_else(|| container.resources.clone()).filter(|_| running);
     ContainerStatus {
         name: container.name.clone(),
         image: record.image.clone(),

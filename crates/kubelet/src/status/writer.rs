@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::TaskScope;
 use client::{Informer, Outcome, WorkQueue, run_workers};
@@ -16,6 +17,8 @@ use crate::pod::{PodUid, spec};
 
 /// How many statuses are written at a time.
 const WORKERS: usize = 4;
+/// Pause after a write that failed.
+const RETRY: Duration = Duration::from_secs(1);
 
 struct Entry {
     pod: Arc<Pod>,
@@ -46,7 +49,14 @@ impl StatusWriter {
         let worker = writer.clone();
         run_workers(scope, queue, WORKERS, move |uid| {
             let writer = worker.clone();
-            async move { writer.write(uid).await }
+            async move {
+                // A longer and longer pause would leave statuses stale long after the API server is back.
+                let written = writer.write(uid.clone()).await;
+                Ok::<_, kube::Error>(written.unwrap_or_else(|error| {
+                    tracing::warn!(pod = %uid, %error, "pod status not written yet");
+                    Outcome::RequeueAfter(RETRY)
+                }))
+            }
         });
         writer
     }

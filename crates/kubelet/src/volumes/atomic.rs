@@ -40,11 +40,11 @@ pub fn write(
     }
     let data = folder.join(DATA);
     let old = fs::read_link(&data).ok();
-    if let Some(old) = &old {
-        if holds(&folder.join(old), payload)? {
-            link_names(folder, payload)?;
-            return Ok(false);
-        }
+    if let Some(old) = &old
+        && holds(&folder.join(old), payload)?
+    {
+        link_names(folder, payload)?;
+        return Ok(false);
     }
     let stamp = Timestamp::now().strftime("..%Y_%m_%d_%H_%M_%S").to_string();
     let name = format!("{stamp}.{}", fastrand::u64(..));

@@ -196,8 +196,8 @@ impl References {
     {
         let list = api.list(&ListParams::default().fields(selector)).await?;
         let now = list.items.first().and_then(|object| object.meta().resource_version.clone());
-        // The first list tells nothing new: pods read the object themselves when they start.
-        if seen.replace(now.clone()).is_some_and(|before| before != now) {
+        // The first list is told too: a pod may have read the object before it, and a change in between is in it.
+        if seen.replace(now.clone()) != Some(now) {
             self.tell(key);
         }
         let version = list.metadata.resource_version.unwrap_or_default();

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod runtime;
+pub mod tls;
 
 use std::path::Path;
 use std::time::Duration;
