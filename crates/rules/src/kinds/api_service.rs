@@ -14,9 +14,12 @@ pub(super) const RULES: KindRules = KindRules {
     prepare_create: |service, write| {
         service.remove("status");
         if service["spec"]["service"].is_null() {
-            service.insert("status", value!({"conditions": [{"type": "Available", "status": "True",
+            service.insert(
+                "status",
+                value!({"conditions": [{"type": "Available", "status": "True",
                 "reason": "Local", "message": "Local APIServices are always available",
-                "lastTransitionTime": (write.now)}]}));
+                "lastTransitionTime": (write.now)}]}),
+            );
         }
     },
     validate: |service, _, out| validate(service, out),
@@ -45,7 +48,9 @@ fn validate(object: &Cursor<'_>, out: &mut Errors) {
         group.required(out, "only v1 may have an empty group and it better be legacy kube");
     }
     version.check(out, dns1035_label);
-    for (field, max) in [("groupPriorityMinimum", MAX_GROUP_PRIORITY), ("versionPriority", MAX_VERSION_PRIORITY)] {
+    for (field, max) in
+        [("groupPriorityMinimum", MAX_GROUP_PRIORITY), ("versionPriority", MAX_VERSION_PRIORITY)]
+    {
         let priority = spec.field(field);
         if priority.int() <= 0 || priority.int() > max {
             priority.invalid_as(out, priority.int(), format!("must be positive and less than {max}"));

@@ -45,8 +45,11 @@ fn defaults(scaler: &mut Value) {
         spec.insert("minReplicas", 1);
     }
     if spec["metrics"].is_zero() {
-        spec.insert("metrics", value!([{"type": "Resource", "resource": {"name": "cpu",
-            "target": {"type": "Utilization", "averageUtilization": DEFAULT_CPU_PERCENT}}}]));
+        spec.insert(
+            "metrics",
+            value!([{"type": "Resource", "resource": {"name": "cpu",
+            "target": {"type": "Utilization", "averageUtilization": DEFAULT_CPU_PERCENT}}}]),
+        );
     }
     let Some(behavior) = spec.get_mut("behavior").filter(|b| b.as_map().is_some()) else { return };
     let percent = value!({"type": "Percent", "value": 100, "periodSeconds": 15});
@@ -96,7 +99,11 @@ fn validate_target_object(c: &Cursor<'_>, grouped: bool, out: &mut Errors) {
     let version = c.field("apiVersion");
     let core = matches!((c.text_of("kind"), version.text()), ("ReplicationController", "v1"));
     if version.text().matches('/').count() > 1 {
-        version.invalid_as(out, version.text(), format!("unexpected GroupVersion string: {}", version.text()));
+        version.invalid_as(
+            out,
+            version.text(),
+            format!("unexpected GroupVersion string: {}", version.text()),
+        );
     } else if grouped && !core && !version.text().contains('/') {
         version.invalid_as(out, version.text(), "apiVersion must specify API group");
     }
@@ -194,10 +201,12 @@ fn validate_source(kind: &str, c: &Cursor<'_>, out: &mut Errors) {
             validate_identifier(&c.field("metric"), out);
             validate_target(&target, out);
             match (amount.is_set(), average.is_set()) {
-                (false, false) => average
-                    .required(out, "must set either a target value for metric or a per-pod target"),
-                (true, true) => amount
-                    .forbidden(out, "may not set both a target value for metric and a per-pod target"),
+                (false, false) => {
+                    average.required(out, "must set either a target value for metric or a per-pod target")
+                }
+                (true, true) => {
+                    amount.forbidden(out, "may not set both a target value for metric and a per-pod target")
+                }
                 _ => {}
             }
         }

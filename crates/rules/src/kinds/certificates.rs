@@ -98,9 +98,10 @@ fn stamp_conditions(new: &mut Value, old: &Value, now: &str) {
             condition.insert("lastUpdateTime", now);
         }
         if condition["lastTransitionTime"].is_zero() {
-            let before = old["status"]["conditions"].items().iter().find(|c| {
-                c["type"] == condition["type"] && c["status"] == condition["status"]
-            });
+            let before = old["status"]["conditions"]
+                .items()
+                .iter()
+                .find(|c| c["type"] == condition["type"] && c["status"] == condition["status"]);
             let since = before.map_or_else(|| Value::str(now), |c| c["lastTransitionTime"].clone());
             condition.insert("lastTransitionTime", since);
         }
@@ -189,8 +190,14 @@ fn validate_update(new: &Cursor<'_>, old: &Value, write: &Write<'_>, out: &mut E
         let bytes = decode(certificate.text()).unwrap_or_default();
         match pem_blocks(&bytes, "CERTIFICATE") {
             Some(blocks) if !blocks.is_empty() => {}
-            Some(_) => certificate.invalid_as(out, "<certificate data>", "must contain at least one CERTIFICATE PEM block"),
-            None => certificate.invalid_as(out, "<certificate data>", "only CERTIFICATE PEM blocks are allowed"),
+            Some(_) => certificate.invalid_as(
+                out,
+                "<certificate data>",
+                "must contain at least one CERTIFICATE PEM block",
+            ),
+            None => {
+                certificate.invalid_as(out, "<certificate data>", "only CERTIFICATE PEM blocks are allowed")
+            }
         }
     }
 }

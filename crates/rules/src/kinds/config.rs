@@ -199,7 +199,9 @@ mod tests {
 
     #[test]
     fn base64() {
-        for (text, encoded) in [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("admin", "YWRtaW4=")] {
+        for (text, encoded) in
+            [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("admin", "YWRtaW4=")]
+        {
             assert_eq!(encode(text.as_bytes()), encoded);
             assert_eq!(decode(encoded).as_deref(), Some(text.as_bytes()));
             assert_eq!(decoded_len(&Value::str(encoded)), text.len());

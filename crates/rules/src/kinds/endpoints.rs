@@ -99,10 +99,9 @@ fn validate_endpoint(c: &Cursor<'_>, kind: &str, out: &mut Errors) {
         match kind {
             "IPv4" | "IPv6" => {
                 let (valid, words) = match kind {
-                    "IPv4" => (
-                        address.text().parse::<std::net::Ipv4Addr>().is_ok(),
-                        "must be an IPv4 address",
-                    ),
+                    "IPv4" => {
+                        (address.text().parse::<std::net::Ipv4Addr>().is_ok(), "must be an IPv4 address")
+                    }
                     _ => (address.text().parse::<std::net::Ipv6Addr>().is_ok(), "must be an IPv6 address"),
                 };
                 let messages = ip(address.text());
@@ -159,9 +158,9 @@ fn validate_slice_ports(ports: &Cursor<'_>, out: &mut Errors) {
         if ports.value.items()[..i].iter().any(|p| p["name"] == *name.value) {
             name.duplicate(out);
         }
-        match port.text_of("protocol") {
-            "" => port.field("protocol").required(out, ""),
-            _ => port.field("protocol").among(out, &PROTOCOLS),
+        match port.has("protocol") {
+            false => port.field("protocol").required(out, ""),
+            true => port.field("protocol").among(out, &PROTOCOLS),
         }
         let number = port.field("port");
         if number.is_set() {

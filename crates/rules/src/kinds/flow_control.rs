@@ -306,7 +306,10 @@ mod tests {
                 value!({"queueLengthLimit": 50, "queues": 4, "handSize": 8}),
                 "handSize: Invalid value: 8: should not be greater than queues (4)",
             ),
-            (value!({"queueLengthLimit": 0, "queues": 4, "handSize": 2}), "queueLengthLimit: Invalid value: 0: must be positive"),
+            (
+                value!({"queueLengthLimit": 0, "queues": 4, "handSize": 2}),
+                "queueLengthLimit: Invalid value: 0: must be positive",
+            ),
         ] {
             let mut out = Errors::new();
             validate_queuing(&Cursor::root(&queuing), &mut out);
@@ -316,7 +319,9 @@ mod tests {
 
     #[test]
     fn paths() {
-        for (url, valid) in [("/", true), ("/a/*", true), ("/a*", false), ("a", false), ("/a//b", false), ("/a b", false)] {
+        for (url, valid) in
+            [("/", true), ("/a/*", true), ("/a*", false), ("a", false), ("/a//b", false), ("/a b", false)]
+        {
             let mut out = Errors::new();
             validate_url(&Cursor::root(&Value::str(url)), &mut out);
             assert_eq!(out.is_empty(), valid, "{url}");

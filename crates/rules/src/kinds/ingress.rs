@@ -5,7 +5,8 @@ use schema::Value;
 use super::{KindRules, Write};
 use crate::field::{Errors, FieldError};
 use crate::names::{
-    dns1123_label, dns1123_subdomain, domain_prefixed_path, path_segment, port_name, port_number, wildcard_subdomain,
+    dns1123_label, dns1123_subdomain, domain_prefixed_path, path_segment, port_name, port_number,
+    wildcard_subdomain,
 };
 use crate::net::ip;
 use crate::{Cursor, Path};
@@ -18,8 +19,11 @@ pub(super) const INGRESSES: KindRules = KindRules {
     validate: |ingress, _, out| {
         let spec = ingress.field("spec");
         validate_spec(&spec, false, out);
-        let annotation = ingress.value["metadata"]["annotations"].get(CLASS_ANNOTATION).and_then(Value::as_str);
-        if let Some(named) = annotation.filter(|a| spec.has("ingressClassName") && *a != spec.text_of("ingressClassName")) {
+        let annotation =
+            ingress.value["metadata"]["annotations"].get(CLASS_ANNOTATION).and_then(Value::as_str);
+        if let Some(named) =
+            annotation.filter(|a| spec.has("ingressClassName") && *a != spec.text_of("ingressClassName"))
+        {
             let path = Path::new("annotations");
             let words = "must match `ingressClassName` when both are specified";
             out.push(FieldError::invalid(&path.child(CLASS_ANNOTATION), named, words));
@@ -30,7 +34,9 @@ pub(super) const INGRESSES: KindRules = KindRules {
         _ => {
             // Names of secrets were not always checked.
             let lenient = old["spec"]["tls"].items().iter().any(|tls| {
-                tls["secretName"].as_str().is_some_and(|name| !name.is_empty() && !dns1123_subdomain(name).is_empty())
+                tls["secretName"]
+                    .as_str()
+                    .is_some_and(|name| !name.is_empty() && !dns1123_subdomain(name).is_empty())
             });
             validate_spec(&new.field("spec"), lenient, out);
         }

@@ -4,6 +4,7 @@
 //! Objects are in their storage version, decoded by their schema: fields that Go always writes are there. `metadata`
 //! is checked elsewhere ([`crate::meta`]).
 
+mod admission_policy;
 mod api_service;
 mod autoscaling;
 mod certificates;
@@ -23,6 +24,7 @@ mod scheduling;
 mod service;
 mod storage;
 mod volume;
+mod webhook;
 mod workload;
 
 pub use pod::qos_class;
@@ -129,6 +131,16 @@ pub fn rules_of(group: &str, plural: &str) -> KindRules {
         ("certificates.k8s.io", "clustertrustbundles") => certificates::BUNDLES,
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow_control::SCHEMAS,
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => flow_control::LEVELS,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => admission_policy::MUTATING,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
+            admission_policy::MUTATING_BINDINGS
+        }
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => webhook::CONFIGURATIONS,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => admission_policy::VALIDATING,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            admission_policy::VALIDATING_BINDINGS
+        }
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => webhook::CONFIGURATIONS,
         _ => KindRules::NONE,
     }
 }

@@ -63,12 +63,7 @@ fn validate_spec(node: &Cursor<'_>, out: &mut Errors) {
     let path = Path::new("metadata.taints");
     validate_taints(&spec.field("taints"), &path, out);
     let ranges = spec.field("podCIDRs");
-    for (i, range) in ranges.items().enumerate() {
-        range.check(out, cidr);
-        if ranges.value.items()[..i].contains(range.value) {
-            range.duplicate(out);
-        }
-    }
+    ranges.items().for_each(|range| range.check(out, cidr));
     if ranges.len() > 1 {
         let families: Vec<bool> =
             ranges.items().filter_map(|r| parse_cidr(r.text())).map(|(ip, _)| ip.is_ipv4()).collect();
@@ -129,11 +124,8 @@ fn validate_config_source(c: &Cursor<'_>, out: &mut Errors) {
             map.field(name).forbidden(out, format!("{name} must not be set in spec"));
         }
     }
-    let rules: [(&str, fn(&str) -> Vec<String>); 3] = [
-        ("namespace", dns1123_label),
-        ("name", dns1123_subdomain),
-        ("kubeletConfigKey", config_map_key),
-    ];
+    let rules: [(&str, fn(&str) -> Vec<String>); 3] =
+        [("namespace", dns1123_label), ("name", dns1123_subdomain), ("kubeletConfigKey", config_map_key)];
     for (name, rule) in rules {
         match map.text_of(name) {
             "" => map.field(name).required(out, format!("{name} must be set")),

@@ -71,7 +71,11 @@ fn fits_scope(scope: &str, resource: &str) -> bool {
         "VolumeAttributesClass" => {
             matches!(resource, "persistentvolumeclaims" | "requests.storage")
         }
-        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
+        | "CrossNamespacePodAffinity" => {
             resource == "pods"
                 || COMPUTE.contains(&resource)
                 || matches!(
@@ -129,7 +133,8 @@ fn validate_scope_selector(
         (0..misfits(scope)).for_each(|_| {
             list.invalid_as(out, selector.value, "unsupported scope applied to resource");
         });
-        let exists_only = !matches!(scope, "PriorityClass" | "VolumeAttributesClass") && SCOPES.contains(&scope);
+        let exists_only =
+            !matches!(scope, "PriorityClass" | "VolumeAttributesClass") && SCOPES.contains(&scope);
         if exists_only && operator != "Exists" {
             list.field("operator").invalid_as(
                 out,
@@ -142,8 +147,10 @@ fn validate_scope_selector(
         let values = &requirement["values"];
         let at = list.field("values");
         match (operator, values.is_zero()) {
-            ("In" | "NotIn", true) => at
-                .required(out, "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"),
+            ("In" | "NotIn", true) => at.required(
+                out,
+                "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+            ),
             ("Exists" | "DoesNotExist", false) => at.invalid_as(
                 out,
                 values,
@@ -228,10 +235,9 @@ fn validate_limit(limit: &Cursor<'_>, kind: &str, out: &mut Errors) {
     }
     let stored = |list: &str| limit.value[list].get("storage").is_some();
     if kind == "PersistentVolumeClaim" && !stored("min") && !stored("max") {
-        limit.field("limits").required(
-            out,
-            "either minimum or maximum storage value is required, but neither was provided",
-        );
+        limit
+            .field("limits")
+            .required(out, "either minimum or maximum storage value is required, but neither was provided");
     }
     names.into_iter().for_each(|name| compare_amounts(limit, kind, name, out));
 }
@@ -285,7 +291,8 @@ fn compare_amounts(limit: &Cursor<'_>, kind: &str, name: &str, out: &mut Errors)
         && !overcommit_allowed(name)
         && default.nanos() != request.nanos()
     {
-        let detail = format!("default value {default} must equal to defaultRequest value {request} in {name}");
+        let detail =
+            format!("default value {default} must equal to defaultRequest value {request} in {name}");
         wrong("defaultRequest", request, detail, out);
     }
 }

@@ -17,6 +17,12 @@ pub(super) const ROLES: KindRules = KindRules {
 };
 
 pub(super) const CLUSTER_ROLES: KindRules = KindRules {
+    defaults: |role| {
+        // No rules are null.
+        if role["rules"].is_zero() {
+            role.insert("rules", Value::Null);
+        }
+    },
     validate: |role, _, out| validate_cluster_role(role, out),
     validate_update: |role, _, _, out| validate_cluster_role(role, out),
     ..KindRules::NONE
@@ -95,7 +101,7 @@ fn validate_cluster_role(role: &Cursor<'_>, out: &mut Errors) {
 }
 
 /// `Unsupported value` with the choices in the order given.
-fn not_supported(c: &Cursor<'_>, choices: &[&str], out: &mut Errors) {
+pub(super) fn not_supported(c: &Cursor<'_>, choices: &[&str], out: &mut Errors) {
     let quoted: Vec<String> = choices.iter().map(|choice| quote(choice)).collect();
     let detail = format!("supported values: {}", quoted.join(", "));
     out.push(FieldError::new(ErrorKind::NotSupported, &c.path, c.text(), detail));
@@ -163,7 +169,8 @@ mod tests {
 
     #[test]
     fn subjects_get_their_group() {
-        let mut binding = value!({"subjects": [{"kind": "User", "name": "a"}, {"kind": "ServiceAccount", "name": "b"}]});
+        let mut binding =
+            value!({"subjects": [{"kind": "User", "name": "a"}, {"kind": "ServiceAccount", "name": "b"}]});
         default_subjects(&mut binding);
         assert_eq!(binding["subjects"][0]["apiGroup"].as_str(), Some(GROUP));
         assert!(binding["subjects"][1]["apiGroup"].is_null());

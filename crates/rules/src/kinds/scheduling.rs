@@ -3,6 +3,7 @@
 use schema::Value;
 
 use super::pod::scheduling::validate_tolerations;
+use super::rbac::not_supported;
 use super::{KindRules, Write};
 use crate::Cursor;
 use crate::field::Errors;
@@ -39,16 +40,27 @@ fn validate_priority(class: &Cursor<'_>, out: &mut Errors) {
         let fits = own.is_some_and(|(_, wanted)| *wanted == value) && !global && !description.is_empty();
         if !fits {
             let why = match own {
-                None => format!("the priority class name {name} is not allowed: priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only"),
-                Some((_, wanted)) => format!("priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only. error: value of {name} PriorityClass must be {wanted}"),
+                None => format!(
+                    "the priority class name {name} is not allowed: priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only"
+                ),
+                Some((_, wanted)) => format!(
+                    "priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only. error: value of {name} PriorityClass must be {wanted}"
+                ),
             };
             metadata.field("name").forbidden(out, why);
         }
     } else if value > MAX_USER_PRIORITY {
-        class.field("value").forbidden(out, format!("maximum allowed value of a user defined priority is {MAX_USER_PRIORITY}"));
+        class.field("value").forbidden(
+            out,
+            format!("maximum allowed value of a user defined priority is {MAX_USER_PRIORITY}"),
+        );
     }
     if class.has("preemptionPolicy") {
-        class.field("preemptionPolicy").among(out, &["Never", "PreemptLowerPriority"]);
+        let policy = class.field("preemptionPolicy");
+        let choices = ["PreemptLowerPriority", "Never"];
+        if !choices.contains(&policy.text()) {
+            not_supported(&policy, &choices, out);
+        }
     }
 }
 
@@ -91,8 +103,11 @@ fn validate_runtime(class: &Cursor<'_>, out: &mut Errors) {
 
 pub(super) const DISRUPTION_BUDGETS: KindRules = KindRules {
     prepare_create: |budget, _| {
-        budget.insert("status", schema::value!({
-            "currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}));
+        budget.insert(
+            "status",
+            schema::value!({
+            "currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}),
+        );
     },
     validate: |budget, _, out| validate_budget(&budget.field("spec"), out),
     validate_update: |new, _: &Value, write: &Write<'_>, out| match write.subresource {
@@ -144,8 +159,14 @@ mod tests {
     fn budgets() {
         for (spec, errors) in [
             (value!({"minAvailable": "50%"}), "[]"),
-            (value!({"minAvailable": "101%"}), "minAvailable: Invalid value: \"101%\": must not be greater than 100%"),
-            (value!({"maxUnavailable": (-1)}), "maxUnavailable: Invalid value: -1: must be greater than or equal to 0"),
+            (
+                value!({"minAvailable": "101%"}),
+                "minAvailable: Invalid value: \"101%\": must not be greater than 100%",
+            ),
+            (
+                value!({"maxUnavailable": (-1)}),
+                "maxUnavailable: Invalid value: -1: must be greater than or equal to 0",
+            ),
         ] {
             let mut out = Errors::new();
             validate_budget(&Cursor::root(&spec), &mut out);

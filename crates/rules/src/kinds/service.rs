@@ -72,7 +72,8 @@ fn defaults(service: &mut Value) {
     if accessible && spec["externalTrafficPolicy"].is_zero() {
         spec.insert("externalTrafficPolicy", "Cluster");
     }
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") && spec["internalTrafficPolicy"].is_null()
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP")
+        && spec["internalTrafficPolicy"].is_null()
     {
         spec.insert("internalTrafficPolicy", "Cluster");
     }
@@ -103,7 +104,7 @@ pub fn link_cluster_ips(service: &mut Value, old: Option<&Value>) {
     if !old["clusterIPs"].is_zero() && spec["clusterIPs"].is_zero() && before == first {
         spec.insert("clusterIPs", &old["clusterIPs"]);
     }
-    if before != first && old["clusterIPs"] == spec["clusterIPs"] {
+    if before != first && (old["clusterIPs"] == spec["clusterIPs"] || spec["clusterIPs"].is_zero()) {
         match first.is_empty() {
             true => spec.remove("clusterIPs"),
             false => spec.insert("clusterIPs", [first]),
@@ -130,7 +131,9 @@ pub fn keep_allocated(new: &mut Value, old: &Value) {
         if spec["clusterIP"].is_zero() && !before["clusterIP"].is_zero() {
             spec.insert("clusterIP", &before["clusterIP"]);
         }
-        if spec["clusterIPs"].is_zero() && spec["clusterIP"] == before["clusterIP"] && !before["clusterIPs"].is_zero()
+        if spec["clusterIPs"].is_zero()
+            && spec["clusterIP"] == before["clusterIP"]
+            && !before["clusterIPs"].is_zero()
         {
             spec.insert("clusterIPs", &before["clusterIPs"]);
         }
@@ -191,7 +194,8 @@ pub fn drop_type_fields(new: &mut Value, old: &Value) {
     if externally_accessible(old) && !externally_accessible(new) && same(new, &["externalTrafficPolicy"]) {
         drop.push("externalTrafficPolicy");
     }
-    let drop_ports = with_ports(old) && !with_ports(new) && now != "LoadBalancer" && same_node_ports(new, old);
+    let drop_ports =
+        with_ports(old) && !with_ports(new) && now != "LoadBalancer" && same_node_ports(new, old);
     let Some(spec) = new.get_mut("spec") else { return };
     drop.into_iter().for_each(|field| {
         spec.remove(field);
@@ -350,7 +354,8 @@ fn validate_affinity(spec: &Cursor<'_>, out: &mut Errors) {
             } else if !timeout.is_set() {
                 timeout.required(out, WHEN);
             } else if !(1..=MAX_CLIENT_IP_TIMEOUT_S).contains(&timeout.int()) {
-                timeout.invalid(out, format!("must be greater than 0 and less than {MAX_CLIENT_IP_TIMEOUT_S}"));
+                timeout
+                    .invalid(out, format!("must be greater than 0 and less than {MAX_CLIENT_IP_TIMEOUT_S}"));
             }
         }
         "None" if config.is_set() => {
@@ -432,7 +437,9 @@ fn validate_source_ranges(service: &Cursor<'_>, spec: &Cursor<'_>, kind: &str, o
         if kind != "LoadBalancer" {
             annotation.forbidden(out, ONLY_LOAD_BALANCER);
         }
-        for text in annotation.text().split(',').map(str::trim).filter(|_| !annotation.text().trim().is_empty()) {
+        for text in
+            annotation.text().split(',').map(str::trim).filter(|_| !annotation.text().trim().is_empty())
+        {
             cidr(text).into_iter().for_each(|m| annotation.invalid_as(out, text, m));
         }
     }
@@ -481,7 +488,9 @@ fn validate_balancing(service: &Cursor<'_>, spec: &Cursor<'_>, kind: &str, out: 
 const FIXED: &str = "may not change once set";
 
 fn validate_cluster_ip_change(new: &Cursor<'_>, old: &Value, out: &mut Errors) {
-    if kind(new.value) == "ExternalName" || kind(old) == "ExternalName" || (is_headless(new.value) && is_headless(old))
+    if kind(new.value) == "ExternalName"
+        || kind(old) == "ExternalName"
+        || (is_headless(new.value) && is_headless(old))
     {
         return;
     }

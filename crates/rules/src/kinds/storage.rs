@@ -102,7 +102,8 @@ fn validate_topologies(c: &Cursor<'_>, out: &mut Errors) {
             }
         }
         for expression in term.value["matchLabelExpressions"].items() {
-            let mut values: Vec<&str> = expression["values"].items().iter().filter_map(Value::as_str).collect();
+            let mut values: Vec<&str> =
+                expression["values"].items().iter().filter_map(Value::as_str).collect();
             values.sort_unstable();
             labels.push((expression["key"].as_str().unwrap_or(""), values));
         }
@@ -150,7 +151,11 @@ fn validate_driver(spec: &Cursor<'_>, out: &mut Errors) {
     validate_tokens(spec, out);
     for mode in spec.field("volumeLifecycleModes").items() {
         if !matches!(mode.text(), "Persistent" | "Ephemeral") {
-            out.push(FieldError::not_supported(&spec.path.child("volumeLifecycleModes"), mode.text(), &["Ephemeral", "Persistent"]));
+            out.push(FieldError::not_supported(
+                &spec.path.child("volumeLifecycleModes"),
+                mode.text(),
+                &["Ephemeral", "Persistent"],
+            ));
         }
     }
 }
@@ -197,12 +202,19 @@ pub(super) const NODES: KindRules = KindRules {
     ..KindRules::NONE
 };
 
+fn validate_driver_name(c: &Cursor<'_>, out: &mut Errors) {
+    match c.text().is_empty() {
+        true => c.required(out, ""),
+        false => validate_csi_driver_name(c, out),
+    }
+}
+
 fn validate_node(node: &Cursor<'_>, out: &mut Errors) {
     let spec = node.field("spec");
     let drivers = spec.field("drivers");
     for (i, driver) in drivers.items().enumerate() {
         let (name, id) = (driver.field("name"), driver.field("nodeID"));
-        validate_csi_driver_name(&name, out);
+        validate_driver_name(&name, out);
         match id.text().len() {
             0 => id.required(out, ""),
             len if len > MAX_NODE_ID => id.invalid(out, format!("must be {MAX_NODE_ID} characters or less")),
@@ -246,7 +258,7 @@ pub(super) const ATTACHMENTS: KindRules = KindRules {
 fn validate_attachment(attachment: &Cursor<'_>, out: &mut Errors) {
     const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
     let spec = attachment.field("spec");
-    validate_csi_driver_name(&spec.field("attacher"), out);
+    validate_driver_name(&spec.field("attacher"), out);
     let source = spec.field("source");
     let (volume, inline) = (source.field("persistentVolumeName"), source.field("inlineVolumeSpec"));
     match (volume.is_set(), inline.is_set()) {

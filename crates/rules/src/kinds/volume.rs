@@ -181,10 +181,8 @@ fn validate_secret_namespace(kind: &str, c: &Cursor<'_>, out: &mut Errors) {
         "glusterfs" if c.has("endpointsNamespace") => {
             let namespace = c.field("endpointsNamespace");
             match namespace.text() {
-                "" => namespace.invalid(
-                    out,
-                    "if the endpointnamespace is set, it must be a valid namespace name",
-                ),
+                "" => namespace
+                    .invalid(out, "if the endpointnamespace is set, it must be a valid namespace name"),
                 _ => namespace.check(out, dns1123_label),
             }
         }
@@ -250,7 +248,8 @@ fn validate_update(new: &Cursor<'_>, old: &Value, write: &Write<'_>, out: &mut E
     let (spec, before) = (new.field("spec"), &old["spec"]);
     let changed = SOURCES.iter().any(|(kind, _)| {
         let mut source = spec.value[*kind].clone();
-        if *kind == "csi" && before["csi"]["controllerExpandSecretRef"].is_null() && !before["csi"].is_null() {
+        if *kind == "csi" && before["csi"]["controllerExpandSecretRef"].is_null() && !before["csi"].is_null()
+        {
             source.remove("controllerExpandSecretRef");
         }
         source != before[*kind]
@@ -279,9 +278,9 @@ fn same_affinity(new: &Value, old: &Value) -> bool {
         (Value::Map(a), Value::Map(b)) => {
             let moved = BETA_TO_GA.iter().any(|(beta, ga)| key(old) == *beta && key(new) == *ga);
             a.len() == b.len()
-                && a.iter().zip(b.iter()).all(|((k, a), (l, b))| {
-                    k == l && (same_affinity(a, b) || (k == "key" && moved))
-                })
+                && a.iter()
+                    .zip(b.iter())
+                    .all(|((k, a), (l, b))| k == l && (same_affinity(a, b) || (k == "key" && moved)))
         }
         (Value::List(a), Value::List(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_affinity(a, b))

@@ -5,6 +5,8 @@ use rules::{Cursor, Errors, Path};
 use schema::{Resource, Value};
 
 pub const NAMESPACE: &str = "ns1";
+/// The uid of every object.
+pub const UID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 const NOW: &str = "2024-01-01T00:00:00Z";
 
 /// What became of a request.
@@ -42,7 +44,7 @@ impl Server {
 
     pub fn create(&self, body: &Value) -> Outcome {
         let Some(mut object) = self.decode(body) else { return Outcome::Undecodable };
-        object.set("metadata.uid", "u");
+        object.set("metadata.uid", UID);
         object.set("metadata.creationTimestamp", NOW);
         admit(self.resource, &mut object);
         allocate(self.resource, &mut object);
@@ -78,7 +80,7 @@ impl Server {
         }
         let mut old = old.clone();
         old.set("metadata.resourceVersion", "1");
-        keep_allocated(self.resource, &mut object, &old);
+        keep_families(self.resource, &mut object, &old);
         (self.rules.prepare_update)(&mut object, &old, &self.write());
         object = codec::json::conform(&object, &self.resource.schema).unwrap().value;
         let path = Path::new("metadata");
@@ -91,11 +93,21 @@ impl Server {
 
 /// What admission does to pods before they are checked.
 fn admit(resource: &Resource, object: &mut Value) {
+    if resource.group.is_empty() && resource.plural == "nodes" {
+        let taints = object.make_map().entry_map("spec").entry_list("taints");
+        taints.push(schema::value!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
+    }
     let pod = resource.group.is_empty() && resource.plural == "pods";
-    if pod && object["spec"]["serviceAccountName"].is_zero() {
+    if !pod {
+        return;
+    }
+    if object["spec"]["serviceAccountName"].is_zero() {
         object.set("spec.serviceAccountName", "default");
         object.set("spec.serviceAccount", "default");
     }
+    let spec = object.make_map().entry_map("spec");
+    let token = schema::value!({"name": "kube-api-access-x", "emptyDir": {}});
+    spec.entry_list("volumes").push(token);
 }
 
 /// Addresses and ports that a service gets before it is checked.
@@ -118,9 +130,10 @@ fn allocate(resource: &Resource, object: &mut Value) {
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         let allocate = spec.get("allocateLoadBalancerNodePorts").and_then(Value::as_bool) != Some(false);
         if let Some(Value::List(ports)) = spec.get_mut("ports") {
-            for (i, port) in ports.iter_mut().enumerate() {
+            for port in ports.iter_mut() {
                 if port["nodePort"].is_zero() && (kind == "NodePort" || allocate) {
-                    port.insert("nodePort", 30_000 + i as i64);
+                    let number = 30_000 + port["port"].as_int().unwrap_or(0);
+                    port.insert("nodePort", number);
                 }
             }
         }
@@ -130,23 +143,14 @@ fn allocate(resource: &Resource, object: &mut Value) {
     }
 }
 
-fn keep_allocated(resource: &Resource, object: &mut Value, old: &Value) {
+/// The families of a service's addresses stay when they are not given.
+fn keep_families(resource: &Resource, object: &mut Value, old: &Value) {
     if resource.plural != "services" || object["spec"]["type"].as_str() == Some("ExternalName") {
         return;
     }
-    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-        if object["spec"][field].is_zero() {
+    for field in ["ipFamilies", "ipFamilyPolicy"] {
+        if object["spec"][field].is_zero() && !old["spec"][field].is_zero() {
             object.set(&format!("spec.{field}"), &old["spec"][field]);
-        }
-    }
-    let ports = old["spec"]["ports"].clone();
-    if let Some(Value::List(new)) = object.pointer_mut(&["spec", "ports"]) {
-        for port in new.iter_mut().filter(|p| p["nodePort"].is_zero()) {
-            if let Some(before) = ports.items().iter().find(|p| p["port"] == port["port"])
-                && !before["nodePort"].is_zero()
-            {
-                port.insert("nodePort", &before["nodePort"]);
-            }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use schema::Value;
 
+/// Longest path of an image name without the registry's.
+const MAX_IMAGE_PATH_BYTES: usize = 255;
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 pub(super) fn default_pod(pod: &mut Value) {
@@ -105,6 +107,7 @@ fn pull_policy(image: &str) -> &'static str {
 fn is_image_name(image: &str) -> bool {
     let path = image.split_once('/').map_or(image, |(_, path)| path);
     !path.is_empty()
+        && path.len() <= MAX_IMAGE_PATH_BYTES
         && image.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_' | b':'))
         && !path.bytes().any(|b| b.is_ascii_uppercase())
 }

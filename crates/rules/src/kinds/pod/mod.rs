@@ -23,7 +23,7 @@ use super::{KindRules, Write};
 use crate::Cursor;
 use crate::field::Errors;
 use crate::meta::validate_labels;
-use crate::names::{dns1123_label, dns1123_subdomain, inclusive_range, label_key};
+use crate::names::{dns1123_label, dns1123_subdomain};
 use crate::net::ip;
 use containers::Pod;
 
@@ -239,17 +239,5 @@ fn relaxed_search(name: &str) -> Vec<String> {
             r"[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?(\.[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?)*",
             &["example.com"],
         )],
-    }
-}
-
-/// A toleration or label key at a fixed place, for other kinds.
-pub(super) fn validate_label_name(c: &Cursor<'_>, out: &mut Errors) {
-    c.check(out, label_key);
-}
-
-/// Seconds that must be whole and in range, for other kinds.
-pub(super) fn validate_range(c: &Cursor<'_>, low: i64, high: i64, out: &mut Errors) {
-    if !(low..=high).contains(&c.int()) {
-        c.invalid_as(out, c.int(), inclusive_range(low, high));
     }
 }

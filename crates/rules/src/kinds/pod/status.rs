@@ -48,6 +48,10 @@ pub fn qos_class(pod: &Value) -> &'static str {
 }
 
 pub(super) fn prepare_create(pod: &mut Value, _: &Write<'_>) {
+    // A grace period below zero means the shortest there is.
+    if pod["spec"]["terminationGracePeriodSeconds"].as_int().is_some_and(|seconds| seconds < 0) {
+        pod.set("spec.terminationGracePeriodSeconds", 1);
+    }
     let mut status = value!({"phase": "Pending"});
     status.insert("qosClass", qos_class(pod));
     if !pod["spec"]["schedulingGates"].is_zero() {
