@@ -84,6 +84,7 @@ fn validate_node_update(new: &Cursor<'_>, old: &Value, _: &Write<'_>, out: &mut 
         }
     }
     let (before, ranges) = (&old["spec"], spec.field("podCIDRs"));
+    validate_ranges(&ranges, out);
     let old_ranges = before["podCIDRs"].items();
     if !old_ranges.is_empty() {
         const FIXED: &str = "node updates may not change podCIDR except from \"\" to valid";
@@ -107,7 +108,6 @@ fn validate_node_update(new: &Cursor<'_>, old: &Value, _: &Write<'_>, out: &mut 
     if spec.value["externalID"] != before["externalID"] {
         spec.field("externalID").forbidden(out, "may not be updated");
     }
-    validate_ranges(&ranges, out);
 }
 
 fn validate_ranges(ranges: &Cursor<'_>, out: &mut Errors) {

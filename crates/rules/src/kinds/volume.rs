@@ -7,7 +7,7 @@ use super::pod::paths::validate_no_backsteps;
 use super::pod::scheduling::validate_node_selector;
 use super::pod::volume_sources::{validate_csi_driver_name, validate_plain_source};
 use super::{KindRules, Write};
-use crate::field::{Errors, FieldError};
+use crate::field::{BadValue, Errors, FieldError};
 use crate::names::{dns1123_label, dns1123_subdomain};
 use crate::quantities::{quantity, validate_positive};
 use crate::{Cursor, Path};
@@ -121,8 +121,8 @@ fn validate_capacity(c: &Cursor<'_>, out: &mut Errors) {
         c.required(out, "");
     }
     if c.value.get("storage").is_none() || c.len() > 1 {
-        let shown = if c.is_set() { c.value.clone() } else { Value::map() };
-        out.push(FieldError::not_supported(&c.path, &shown, &["storage"]));
+        let shown = if c.is_empty() { BadValue::null() } else { BadValue::from(c.value) };
+        out.push(FieldError::not_supported(&c.path, shown, &["storage"]));
     }
     for (name, value) in c.value.entries() {
         let amount = Cursor::new(value, c.path.key(name));
