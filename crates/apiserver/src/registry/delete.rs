@@ -66,6 +66,9 @@ impl WriteContext<'_> {
         options: &DeleteOptions,
     ) -> ApiResult<Attempt> {
         self.check_preconditions(old, options)?;
+        for warning in self.served.strategy.warnings_on_delete(options) {
+            self.warnings.add(warning);
+        }
         let mut new = old.clone();
         let graceful = self.start_grace(&mut new, old, options);
         if let Grace::AlreadyEnough = graceful {
@@ -135,13 +138,10 @@ impl WriteContext<'_> {
             new.make_map().entry_map("metadata").insert("deletionGracePeriodSeconds", period);
             return Grace::Started;
         }
-        if period == 0 {
-            return Grace::None;
-        }
         meta::set(new, "deletionTimestamp", meta::timestamp(&*self.registry.clock, period));
         new.make_map().entry_map("metadata").insert("deletionGracePeriodSeconds", period);
         bump(new);
-        Grace::Started
+        if period == 0 { Grace::None } else { Grace::Started }
     }
 
     async fn keep_deleting(&self, new: Value, old: &Value, entry: &Entry) -> ApiResult<Attempt> {

@@ -118,9 +118,6 @@ impl<'a> WriteContext<'a> {
 
     /// Records in `new` who owns what it changes of `live`; both in the version of the request.
     pub fn track_fields(&self, live: Option<&Value>, new: &mut Value, now: &str) {
-        if self.served.strategy.traits().untracked {
-            return meta::remove(new, "managedFields");
-        }
         let reset = reset_fields(self.served, self.subresource);
         let schema = &self.served.resource.schema;
         let api_version = self.served.resource.api_version();
@@ -226,6 +223,7 @@ fn reset_fields(served: &Served, subresource: &str) -> Set {
             names.extend(top.filter(|n| !matches!(*n, "status" | "metadata" | "apiVersion" | "kind")));
             Set::of_fields(&names)
         }
+        _ if traits.spec_fixed => Set::of_fields(&["spec", "status"]),
         _ if traits.status => Set::of_fields(&["status"]),
         _ => Set::of_fields(&[]),
     }

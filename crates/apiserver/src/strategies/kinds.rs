@@ -7,6 +7,7 @@ use schema::Resource;
 use super::traits::{Generation, StatusMetadata, Traits, any_name, dns_label, dns1035_label, path_segment};
 use super::custom::Custom;
 use super::definitions::Definitions;
+use super::jobs::Jobs;
 use super::namespaces::Namespaces;
 use super::pods::Pods;
 use super::services::Services;
@@ -20,6 +21,7 @@ pub fn strategy_for(resource: &Resource) -> SharedStrategy {
         ("", "pods") => Arc::new(Pods(generic)),
         ("", "namespaces") => Arc::new(Namespaces(generic)),
         ("", "services") => Arc::new(Services(generic)),
+        ("batch", "jobs") => Arc::new(Jobs(generic)),
         ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(Definitions(generic)),
         _ => Arc::new(generic),
     }
@@ -80,7 +82,7 @@ pub(crate) fn traits_of(resource: &Resource) -> Traits {
         }
         _ => StatusMetadata::Open,
     };
-    traits.untracked = id == ("certificates.k8s.io", "certificatesigningrequests");
+    traits.spec_fixed = id == ("certificates.k8s.io", "certificatesigningrequests");
     traits.returns_deleted = matches!(
         id,
         (

@@ -3,6 +3,7 @@
 mod custom;
 mod definitions;
 mod generic;
+mod jobs;
 mod kinds;
 mod namespaces;
 mod pods;
@@ -16,6 +17,7 @@ use rules::FieldError;
 use schema::Value;
 
 use crate::registry::Registry;
+use crate::registry::options::DeleteOptions;
 use crate::status::ApiResult;
 
 pub use generic::Generic;
@@ -87,6 +89,12 @@ pub trait Strategy: Send + Sync + 'static {
     /// The same for a change.
     fn warnings_on_update(&self, context: &Context<'_>, new: &Value, old: &Value) -> Vec<String> {
         let _ = (context, new, old);
+        Vec::new()
+    }
+
+    /// The same for a deletion.
+    fn warnings_on_delete(&self, options: &DeleteOptions) -> Vec<String> {
+        let _ = options;
         Vec::new()
     }
 

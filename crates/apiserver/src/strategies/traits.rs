@@ -43,8 +43,8 @@ pub struct Traits {
     pub status: bool,
     /// What a write of it may change besides.
     pub status_metadata: StatusMetadata,
-    /// Who owns its fields is not recorded (certificate signing requests).
-    pub untracked: bool,
+    /// Nobody comes to own the spec, since no update changes it (certificate signing requests).
+    pub spec_fixed: bool,
     /// DELETE answers with the object instead of a Status.
     pub returns_deleted: bool,
     /// Finalizers that orphan dependents unless told otherwise (`OrphanDependents` as the default policy).
@@ -63,7 +63,7 @@ impl Traits {
         generation: Generation::None,
         status: false,
         status_metadata: StatusMetadata::Open,
-        untracked: false,
+        spec_fixed: false,
         returns_deleted: false,
         orphans_by_default: false,
         ttl_s: None,
