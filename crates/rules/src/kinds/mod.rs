@@ -10,6 +10,7 @@ mod autoscaling;
 mod certificates;
 mod claim;
 mod config;
+mod crd;
 mod endpoints;
 mod event;
 mod flow_control;
@@ -125,6 +126,7 @@ pub fn rules_of(group: &str, plural: &str) -> KindRules {
         ("storage.k8s.io", "storageclasses") => storage::CLASSES,
         ("storage.k8s.io", "volumeattachments") => storage::ATTACHMENTS,
         ("storage.k8s.io", "volumeattributesclasses") => storage::ATTRIBUTES_CLASSES,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => crd::RULES,
         ("apiregistration.k8s.io", "apiservices") => api_service::RULES,
         ("autoscaling", "horizontalpodautoscalers") => autoscaling::RULES,
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::REQUESTS,
