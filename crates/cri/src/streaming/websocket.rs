@@ -7,7 +7,8 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::session::{Output, Peer, WireSize, pair};
@@ -125,6 +126,11 @@ pub async fn run(io: impl AsyncRead + AsyncWrite + Unpin, protocol: &str, pendin
         _ = async { tokio::join!(writing, running) } => {}
         () = reading => {}
     }
+}
+
+/// The close that clients take as the ordinary end; one without a code is an error to kubectl.
+pub(super) fn normal_close() -> CloseFrame {
+    CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::from_static("") }
 }
 
 fn encode_output(dialect: Dialect, output: Output) -> (bool, Option<Message>) {

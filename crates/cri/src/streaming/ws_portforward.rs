@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::portforward::{self, dial, upload};
-use super::websocket::MAX_MESSAGE_BYTES;
+use super::websocket::{MAX_MESSAGE_BYTES, normal_close};
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 /// The subprotocols of port-forward.
