@@ -150,6 +150,45 @@ async fn credentials_are_exchanged_for_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mirrors_are_asked_first() {
+    if !can_run() {
+        return;
+    }
+    let registry = Registry::start().await;
+    let mirror = format!("http://{}", registry.address);
+    let mut node = Node::start_with(|config| {
+        config.registries.mirrors.insert("docker.io".to_owned(), vec![mirror]);
+    })
+    .await;
+    let image = small("hub", Pack::Gzip);
+    registry.add("library/app", "1", &image);
+    node.pull("app:1", None).await.unwrap();
+    assert_eq!(status(&mut node, "app:1").await.unwrap().repo_tags, ["docker.io/library/app:1"]);
+    assert!(registry.seen()[0].contains("ns=docker.io"), "{:?}", registry.seen());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_checked_unless_told_otherwise() {
+    if !can_run() {
+        return;
+    }
+    let (registry, certificate) = Registry::start_tls().await;
+    registry.add("app", "1", &small("tls", Pack::Gzip));
+    let name = registry.name("app:1");
+    let mut stranger = Node::start().await;
+    let error = stranger.pull(&name, None).await.unwrap_err();
+    assert!(error.message().contains("certificate"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    std::fs::write(&file, certificate).unwrap();
+    let mut trusting = Node::start_with(|config| config.registries.ca_files = vec![file]).await;
+    trusting.pull(&name, None).await.unwrap();
+    let address = registry.address.to_string();
+    let mut careless = Node::start_with(|config| config.registries.insecure = vec![address]).await;
+    careless.pull(&name, None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failures_say_what_the_registry_said() {
     if !can_run() {
         return;

@@ -46,7 +46,12 @@ async fn receive(socket: &mut Socket, enough: impl Fn(&[Vec<u8>; 5]) -> bool) ->
     while !enough(&channels) {
         match socket.next().await {
             Some(Ok(Message::Binary(data))) => channels[usize::from(data[0])].extend(&data[1..]),
-            Some(Ok(Message::Close(_))) | None => break,
+            Some(Ok(Message::Close(frame))) => {
+                // Without a code kubectl takes the end for an error.
+                assert_eq!(frame.map(|f| u16::from(f.code)), Some(1000));
+                break;
+            }
+            None => break,
             Some(Ok(_)) => {}
             Some(Err(error)) => panic!("{error}"),
         }

@@ -46,6 +46,25 @@ pub struct Registry {
 
 impl Registry {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// One that speaks HTTPS with a certificate of its own; the certificate in PEM.
+    pub async fn start_tls() -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        (Self::start_with(Some(acceptor)).await, made.cert.pem())
+    }
+
+    async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = Arc::new(Mutex::new(Served::default()));
@@ -53,14 +72,21 @@ impl Registry {
         tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                let state = state.clone();
+                let (state, tls) = (state.clone(), tls.clone());
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         let answer = answer(&request, &mut state.lock().unwrap(), address);
                         async move { Ok::<_, Infallible>(answer) }
                     });
                     let builder = hyper::server::conn::http1::Builder::new();
-                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                    match tls {
+                        None => drop(builder.serve_connection(TokioIo::new(stream), service).await),
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                drop(builder.serve_connection(TokioIo::new(stream), service).await);
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -96,8 +122,9 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
 
 fn answer(request: &Request<Incoming>, state: &mut Served, address: SocketAddr) -> Response<Body> {
     let path = request.uri().path();
+    let query = request.uri().query().unwrap_or_default();
     let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    state.seen.push(format!("{path} {}", header("range")).trim().to_owned());
+    state.seen.push(format!("{path} {query} {}", header("range")).trim().to_owned());
     let authorization = header("authorization");
     if path == "/token" {
         use base64::Engine as _;
