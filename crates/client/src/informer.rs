@@ -78,12 +78,15 @@ impl<K> Event<K> {
 
 type Handler<K> = Box<dyn Fn(&Event<K>) + Send + Sync>;
 
+/// The informers that run: an `Informer<K>` by its kind and selector.
+type Running = HashMap<(TypeId, Selector), Box<dyn Any + Send + Sync>>;
+
 /// Hands out informers that share their watches. Clones share too.
 #[derive(Clone)]
 pub struct Informers {
     client: kube::Client,
     scope: TaskScope,
-    running: Arc<Mutex<HashMap<(TypeId, Selector), Box<dyn Any + Send + Sync>>>>,
+    running: Arc<Mutex<Running>>,
 }
 
 impl Informers {

@@ -121,8 +121,10 @@ pub fn remote(config: RemoteConfig) -> Result<kube::Client, Error> {
         .build(Connector { tls });
     let service = tower::service_fn(move |mut request: Request<Body>| {
         let hyper = hyper.clone();
-        let prepared = authorize(&config, &mut request)
-            .and_then(|()| Ok(*request.uri_mut() = absolute(request.uri(), &scheme, &authority)?));
+        let prepared = authorize(&config, &mut request).and_then(|()| {
+            *request.uri_mut() = absolute(request.uri(), &scheme, &authority)?;
+            Ok(())
+        });
         async move {
             prepared?;
             hyper.request(request).await.map_err(BoxError::from)

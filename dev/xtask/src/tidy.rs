@@ -30,8 +30,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cri", &["base", "proto", "shim"]),
     ("shim", &["base"]),
     ("oci", &["base"]),
-    ("cni", &["base"]),
-    ("proxy", &["base", "client"]),
+    ("netlink", &[]),
+    ("cni", &["base", "netlink"]),
+    ("proxy", &["base", "client", "netlink"]),
     ("dns", &["base", "client"]),
 ];
 

@@ -1,3 +1,5 @@
+//! Server-side apply, as tables.
+
 use super::*;
 use proptest::prelude::*;
 use schema::{Catalog, GroupVersionKind, value};

@@ -1,3 +1,5 @@
+//! Strategic merge, directive by directive.
+
 use super::*;
 use proptest::prelude::*;
 use schema::{Catalog, GroupVersionKind};
