@@ -28,8 +28,8 @@ impl Identity {
 
     /// True until it has ended, even if nobody has waited for it.
     pub fn is_alive(&self) -> bool {
-        read_stat(self.pid)
-            .is_some_and(|(state, start)| start == self.started_ticks && !matches!(state, 'Z' | 'X'))
+        let same = |(state, start)| start == self.started_ticks && !matches!(state, 'Z' | 'X');
+        read_stat(self.pid).is_some_and(same) && self.boot_id == boot_id()
     }
 
     /// A descriptor of exactly this process; `None` if it has ended.
