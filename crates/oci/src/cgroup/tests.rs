@@ -1,6 +1,9 @@
 //! What can be tested without a hierarchy: detection, conversion, device lists and their program; and, as root, a
 //! group of this machine.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use serde_json::json;
 
 use super::device_program::{Insn, assemble};
@@ -122,40 +125,59 @@ fn allowed_by_default_devices_are_denied_for_any_they_want() {
     assert!(ask(&program, true, 8, 1, READ | WRITE));
 }
 
+/// A group with processes in it, gone at the test's end however that comes.
+struct Made {
+    group: Cgroup,
+    outermost: Cgroup,
+    children: Vec<std::process::Child>,
+}
+
+impl Made {
+    fn new(hierarchies: Hierarchies, name: &str, below: &str) -> Self {
+        let outer = format!("/corten-test-{}-{name}", std::process::id());
+        let group = Cgroup::new(hierarchies.clone(), &format!("{outer}{below}")).unwrap();
+        Self { group, outermost: Cgroup::new(hierarchies, &outer).unwrap(), children: Vec::new() }
+    }
+
+    fn spawn(&mut self, command: &mut std::process::Command) -> &mut std::process::Child {
+        self.children.push(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+        self.children.last_mut().unwrap()
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = self.group.freeze(false);
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = self.outermost.remove();
+    }
+}
+
 #[test]
 fn a_group_of_this_machine_is_made_limited_and_removed() {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: needs root");
         return;
     }
-    let group = Cgroup::new(Hierarchies::detect().unwrap(), &format!("/corten-test-{}", std::process::id()));
-    let group = group.unwrap();
+    let mut made = Made::new(Hierarchies::detect().unwrap(), "own", "");
+    let group = made.group.clone();
     let resources = json!({"pids": {"limit": 10}, "memory": {"limit": 33_554_432},
         "devices": [{"allow": false, "access": "rwm"}]});
     let resources: Resources = serde_json::from_value(resources).unwrap();
-    let mut child = None;
-    let mut run = || -> Result<()> {
-        group.create()?;
-        group.apply(&resources)?;
-        group.apply_devices(&resources)?;
-        let sleeper = std::process::Command::new("sleep").arg("1000").spawn().doing(|| "spawn".to_owned())?;
-        let pid = child.insert(sleeper).id() as i32;
-        group.add_process(pid)?;
-        assert_eq!(group.processes()?, [pid]);
-        group.freeze(true)?;
-        assert!(group.is_frozen());
-        group.freeze(false)?;
-        assert_eq!(group.stats().pids, Some(1));
-        Ok(())
-    };
-    let result = run();
-    let killed = group.kill_all();
-    if let Some(mut child) = child {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let removed = group.remove();
-    result.and(killed).and(removed).unwrap();
+    group.create().unwrap();
+    group.apply(&resources).unwrap();
+    group.apply_devices(&resources).unwrap();
+    let pid = made.spawn(std::process::Command::new("sleep").arg("1000")).id() as i32;
+    group.add_process(pid).unwrap();
+    assert_eq!(group.processes().unwrap(), [pid]);
+    group.freeze(true).unwrap();
+    assert!(group.is_frozen());
+    group.freeze(false).unwrap();
+    assert_eq!(group.stats().pids, Some(1));
+    drop(made);
     assert!(!group.exists());
 }
 
@@ -176,40 +198,26 @@ fn some_version_2() -> Option<Hierarchies> {
 #[test]
 fn version_2_freezes_kills_and_guards_devices() {
     let Some(hierarchies) = some_version_2() else { return };
-    let group = Cgroup::new(hierarchies, &format!("/corten-test-{}-v2/inner", std::process::id())).unwrap();
-    let parent = Cgroup::new(group.hierarchies.clone(), &format!("/corten-test-{}-v2", std::process::id()));
-    let mut children = Vec::new();
-    let mut run = || -> Result<()> {
-        group.create()?;
-        let rules = json!({"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c",
-            "major": 10, "minor": 200, "access": "rw"}]});
-        let resources: Resources = serde_json::from_value(rules).unwrap();
-        // Twice: the second program takes the first one's place.
-        group.apply_devices(&resources)?;
-        group.apply_devices(&resources)?;
-        let procs = group.dir("").unwrap().join("cgroup.procs");
-        let script =
-            format!("echo 0 > {}; cat /dev/null && head -c1 /dev/kmsg; exec sleep 1000", procs.display());
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", &script]).stderr(std::process::Stdio::piped());
-        let mut child = shell.spawn().doing(|| "spawn".to_owned())?;
-        let mut line = [0; 128];
-        let count = std::io::Read::read(&mut child.stderr.take().unwrap(), &mut line).unwrap();
-        children.push(child);
-        let line = String::from_utf8_lossy(&line[..count]).into_owned();
-        assert!(line.contains("kmsg") && line.contains("not permitted"), "{line}");
-        group.freeze(true)?;
-        assert!(group.is_frozen());
-        group.kill_all()?;
-        assert!(group.processes()?.is_empty());
-        Ok(())
-    };
-    let result = run();
-    let _ = group.freeze(false);
-    for mut child in children {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let removed = parent.unwrap().remove();
-    result.and(removed).unwrap();
+    let mut made = Made::new(hierarchies, "v2", "/inner");
+    let group = made.group.clone();
+    group.create().unwrap();
+    let rules = json!({"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c",
+        "major": 10, "minor": 200, "access": "rw"}]});
+    let resources: Resources = serde_json::from_value(rules).unwrap();
+    // Twice: the second program takes the first one's place.
+    group.apply_devices(&resources).unwrap();
+    group.apply_devices(&resources).unwrap();
+    let procs = group.dir("").unwrap().join("cgroup.procs");
+    let script =
+        format!("echo 0 > {}; cat /dev/null && head -c1 /dev/kmsg; exec sleep 1000", procs.display());
+    let child = made.spawn(std::process::Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()));
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("kmsg") && line.contains("not permitted"), "{line}");
+    group.freeze(true).unwrap();
+    assert!(group.is_frozen());
+    group.kill_all().unwrap();
+    assert!(group.processes().unwrap().is_empty());
+    drop(made);
+    assert!(!group.exists());
 }
