@@ -95,6 +95,10 @@ impl Authority {
         Ok(authority)
     }
 
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// The authority's own certificate.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
@@ -149,7 +153,7 @@ fn params(common_name: &str, organizations: &[&str], validity: Duration) -> Cert
 }
 
 /// A positive 127-bit serial number from the system's generator.
-fn random_serial() -> [u8; 16] {
+pub(crate) fn random_serial() -> [u8; 16] {
     let mut bytes = [0; 16];
     // Without randomness no key could have been made either; rcgen then reports the failure.
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);

@@ -6,6 +6,7 @@
 mod authority;
 mod files;
 mod reload;
+mod request;
 mod tls;
 
 pub use authority::{
@@ -13,6 +14,7 @@ pub use authority::{
 };
 pub use files::{read_certificates, read_key, write_private, write_public};
 pub use reload::KeyPairFiles;
+pub use request::SigningRequest;
 pub use tls::{ServerTls, client_config, peer_identity, server_config};
 
 /// Why a key, a certificate or a TLS configuration could not be made or read.
@@ -31,6 +33,12 @@ pub enum Error {
     Content {
         /// The file.
         path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A certificate signing request cannot be read or is not signed.
+    #[error("certificate request: {reason}")]
+    Request {
         /// What is wrong with it.
         reason: String,
     },
