@@ -50,7 +50,10 @@ impl Context {
         informers: Informers,
         scope: &TaskScope,
     ) -> Self {
-        let client = (clients.of_account)(registration.account);
+        let client = match registration.account {
+            "" => clients.root.clone(),
+            account => (clients.of_account)(account),
+        };
         let scope = scope.child(registration.name);
         let events = EventRecorder::new(client.clone(), registration.event_source, "", &scope);
         let workers = config.concurrent_syncs.get(registration.name).copied().unwrap_or(registration.workers);

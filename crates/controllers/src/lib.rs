@@ -13,6 +13,8 @@ pub use config::{Config, Selection, SelectionError};
 pub use context::Clients;
 pub use registry::{Registration, registrations};
 
+mod bootstrap;
+mod certificates;
 mod clusterrole_aggregation;
 mod cronjob;
 mod daemonset;
@@ -34,6 +36,7 @@ mod root_ca;
 mod service_account;
 mod statefulset;
 mod taint_eviction;
+mod token_secrets;
 mod ttl_after_finished;
 mod volume_protection;
 

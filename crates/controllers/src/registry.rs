@@ -13,7 +13,7 @@ pub struct Registration {
     pub name: &'static str,
     /// Its older name there, empty if it has none.
     pub alias: &'static str,
-    /// Its service account in `kube-system`.
+    /// Its service account in `kube-system`; empty if it works with the identity that watches for all.
     pub account: &'static str,
     /// The component in its events.
     pub event_source: &'static str,
@@ -67,6 +67,12 @@ const ALL: &[Registration] = controllers![
     "ephemeral-volume-controller" | "ephemeral-volume", "ephemeral-volume-controller", "ephemeral_volume", 5, true, crate::ephemeral_volume::start;
     "persistentvolumeclaim-protection-controller" | "pvc-protection", "pvc-protection-controller", "pvc-protection-controller", 1, true, crate::volume_protection::start_claims;
     "persistentvolume-protection-controller" | "pv-protection", "pv-protection-controller", "pv-protection-controller", 1, true, crate::volume_protection::start_volumes;
+    "certificatesigningrequest-approving-controller" | "csrapproving", "certificate-controller", "certificate-controller", 5, true, crate::certificates::start_approving;
+    "certificatesigningrequest-signing-controller" | "csrsigning", "certificate-controller", "certificate-controller", 5, true, crate::certificates::start_signing;
+    "certificatesigningrequest-cleaner-controller" | "csrcleaner", "certificate-controller", "certificate-controller", 1, true, crate::certificates::start_cleaning;
+    "bootstrap-signer-controller" | "bootstrapsigner", "bootstrap-signer", "bootstrap-signer", 1, false, crate::bootstrap::start_signing;
+    "token-cleaner-controller" | "tokencleaner", "token-cleaner", "token-cleaner", 1, false, crate::bootstrap::start_cleaning;
+    "serviceaccount-token-controller" | "serviceaccount-token", "", "tokens-controller", 5, true, crate::token_secrets::start;
 ];
 
 /// All controllers there are.
