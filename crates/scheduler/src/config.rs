@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::Error;
 use crate::framework::Plugin;
 
+/// A plugin and the weight of its score.
+pub(crate) type Weighted = (Arc<dyn Plugin>, i64);
+
 /// The configuration of a scheduler.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -40,9 +43,9 @@ impl ProfileConfig {
     /// Chooses of the built-in plugins and adds `extra`.
     pub(crate) fn select(
         &self,
-        builtin: Vec<(Arc<dyn Plugin>, i64)>,
+        builtin: Vec<Weighted>,
         extra: &[Arc<dyn Plugin>],
-    ) -> Result<Vec<(Arc<dyn Plugin>, i64)>, Error> {
+    ) -> Result<Vec<Weighted>, Error> {
         let all: Vec<_> = builtin.into_iter().chain(extra.iter().map(|plugin| (plugin.clone(), 1))).collect();
         let named =
             self.disabled.iter().filter(|n| *n != "*").chain(self.enabled.iter().map(|(name, _)| name));

@@ -51,7 +51,8 @@ impl Kernel {
         if !root.join("complete").exists() {
             unpack(cache, &root)?;
         }
-        let modules = fs::read_dir(root.join("lib/modules"))?.next().context("the package has no modules")??;
+        let modules =
+            fs::read_dir(root.join("lib/modules"))?.next().context("the package has no modules")??;
         let release = modules.file_name().to_string_lossy().into_owned();
         Ok(Self { image: root.join(format!("boot/vmlinuz-{release}")), root, release })
     }
@@ -126,9 +127,21 @@ impl Disk {
     /// A disk with busybox and the kernel's modules, its files kept in `folder` until it is made.
     pub fn new(kernel: &Kernel, folder: &Path) -> anyhow::Result<Self> {
         let disk = Self { folder: folder.join("root") };
-        for place in
-            ["bin", "dev", "etc", "lib/modules", "proc", "root", "run", "sbin", "sys", "tmp", "usr/bin", "usr/sbin", "var/lib"]
-        {
+        for place in [
+            "bin",
+            "dev",
+            "etc",
+            "lib/modules",
+            "proc",
+            "root",
+            "run",
+            "sbin",
+            "sys",
+            "tmp",
+            "usr/bin",
+            "usr/sbin",
+            "var/lib",
+        ] {
             fs::create_dir_all(disk.folder.join(place))?;
         }
         disk.add(Path::new("/bin/busybox"), "bin/busybox")?;
@@ -174,7 +187,13 @@ impl Disk {
 
     fn make(&self, image: &Path) -> anyhow::Result<()> {
         let size = format!("{DISK_MB}m");
-        finish(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-d"]).arg(&self.folder).arg(image).arg(size))?;
+        finish(
+            Command::new("mke2fs")
+                .args(["-q", "-F", "-t", "ext4", "-d"])
+                .arg(&self.folder)
+                .arg(image)
+                .arg(size),
+        )?;
         Ok(fs::remove_dir_all(&self.folder)?)
     }
 }
@@ -200,11 +219,18 @@ pub struct Vm {
 impl Vm {
     /// Boots `kernel` with `disk`, its files kept in `folder`. The machine runs the shell script `script`, in which
     /// `try NAME COMMAND…` reports what a command said, and may take as long as `limit` altogether.
-    pub fn boot(kernel: &Kernel, disk: &Disk, folder: &Path, script: &str, limit: Duration) -> anyhow::Result<Self> {
+    pub fn boot(
+        kernel: &Kernel,
+        disk: &Disk,
+        folder: &Path,
+        script: &str,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
         disk.write("init", INIT)?;
         disk.write("story.sh", &format!("{TRY}{script}"))?;
         fs::set_permissions(disk.folder.join("init"), fs::Permissions::from_mode(0o755))?;
-        let (image, early, console) = (folder.join("disk"), folder.join("initramfs"), folder.join("console.log"));
+        let (image, early, console) =
+            (folder.join("disk"), folder.join("initramfs"), folder.join("console.log"));
         disk.make(&image)?;
         make_initramfs(kernel, folder, &early)?;
         let mut command = Command::new("qemu-system-x86_64");
@@ -249,7 +275,9 @@ impl Vm {
             let left = self.deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => self.note(&line),
-                Err(RecvTimeoutError::Timeout) => panic!("{name}: not there in time\n{}", self.console_tail()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{name}: not there in time\n{}", self.console_tail())
+                }
                 Err(RecvTimeoutError::Disconnected) => panic!("{name}: never found\n{}", self.console_tail()),
             }
         }

@@ -35,16 +35,16 @@ try together cat $container/memory.oom.group
 try inside kubectl exec limited -- sh -c 'cat /proc/self/cgroup; ls /sys/fs/cgroup'
 try device kubectl exec limited -- sh -c 'mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk'
 try null kubectl exec limited -- sh -c 'echo > /dev/null && head -c 4 /dev/urandom | wc -c'
-try service wget -q -T 20 -O - http://10.96.0.80/
+try service kubectl exec burst -- wget -q -T 20 -O - http://10.96.0.80/
 try killed kubectl wait --for=jsonpath={.status.phase}=Failed pod/hungry --timeout=100s
 try hungry kubectl get pod hungry -o json
 try stats kubectl get --raw /api/v1/nodes/vm/proxy/stats/summary
+try log tail -n 60 /var/lib/corten/log/server.log
 try stop corten down
 try left find $pods -name 'pod*' -type d
 try delete corten down --delete
 try gone test ! -e /sys/fs/cgroup/corten
 try mounts grep -c corten /proc/mounts
-try log tail -n 60 /var/lib/corten/log/server.log
 "#;
 
 #[test]
@@ -60,7 +60,8 @@ fn pods_keep_to_their_limits_on_cgroup_v2() {
     let disk = Disk::new(&kernel, folder.path()).unwrap();
     disk.add_program(&corten_binary(), "usr/bin/corten").unwrap();
     disk.add_program(&testkit::find_program("kubectl").unwrap(), "usr/bin/kubectl").unwrap();
-    let image = busybox(folder.path(), "test.local/busybox:1", &[("index.html", "hello\n")], &["sleep", "3600"]);
+    let image =
+        busybox(folder.path(), "test.local/busybox:1", &[("index.html", "hello\n")], &["sleep", "3600"]);
     disk.add(&image.tar, "images/busybox.tar").unwrap();
     disk.write("pods.json", &objects().to_string()).unwrap();
     let mut vm = Vm::boot(&kernel, &disk, folder.path(), STORY, LIMIT).unwrap();

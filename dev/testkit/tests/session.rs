@@ -1,5 +1,7 @@
 //! A user's first session: deploy, expose, scale, roll, look inside, take down.
 
+#![allow(clippy::unwrap_used)] // a story ends at the first thing that goes wrong
+
 use serde_json::json;
 use testkit::{Cluster, Registry, busybox, can_run, wait_until};
 
