@@ -79,3 +79,35 @@ async fn unsupported_volumes_are_named() {
     }
     assert_eq!(node.runtime.sandboxes(), 0);
 }
+
+#[tokio::test]
+async fn a_new_kubelet_takes_over_the_volumes_of_the_old_one() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::start().await;
+    let config_map = "/api/v1/namespaces/default/configmaps/cm";
+    node.api.put(config_map, json!({"metadata": {}, "data": {"k": "1"}}));
+    let spec = json!({
+        "volumes": [{"name": "cm", "configMap": {"name": "cm"}}],
+        "containers": [{"name": "c", "volumeMounts": [{"name": "cm", "mountPath": "/cm"}]}],
+    });
+    let path = node.pod("web", spec);
+    node.until_phase(&path, "Running").await;
+    let file = node.runtime.config("c").mounts[0].host_path.clone() + "/k";
+    node.stop().await;
+    node.run(|_| {});
+    node.until_phase(&node.pod("other", json!({"containers": [{"name": "o"}]})), "Running").await;
+    node.api.put(config_map, json!({"metadata": {}, "data": {"k": "2"}}));
+    let changed = async {
+        while std::fs::read_to_string(&file).unwrap() != "2" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), changed).await.unwrap();
+    // Nothing goes round in circles: a few looks per pod and change.
+    let lists = node.runtime.lists();
+    assert!(lists < 60, "{lists}");
+    node.api.delete(&path, 1);
+    node.api.until(&path, |pod| pod.is_none()).await;
+}

@@ -234,6 +234,12 @@ async fn container(
     }
 }
 
+/// The name that the runtime resolved the image to; one that knows only its id gives back what was asked for.
+fn image_name(image: v1::ImageSpec) -> String {
+    let is_id = image.image.is_empty() || image.image.starts_with("sha256:");
+    if is_id && !image.user_specified_image.is_empty() { image.user_specified_image } else { image.image }
+}
+
 fn record(sandbox_id: String, status: v1::ContainerStatus) -> ContainerRecord {
     let attempt = status.metadata.as_ref().map_or(0, |m| m.attempt);
     let meta = labels::container_meta(&status.annotations, attempt);
@@ -255,7 +261,7 @@ fn record(sandbox_id: String, status: v1::ContainerStatus) -> ContainerRecord {
         started_at: time(status.started_at),
         finished_at: time(status.finished_at),
         exit_code: status.exit_code,
-        image: if image.user_specified_image.is_empty() { image.image } else { image.user_specified_image },
+        image: image_name(image),
         image_ref: status.image_ref,
         reason: status.reason,
         message: status.message,

@@ -143,7 +143,7 @@ impl PodWorker {
                     pod = spec::described(&pod),
                     container = name,
                     reason = failed.error.reason,
-                    message = failed.error.message,
+                    detail = failed.error.message,
                     "container not started"
                 );
                 self.troubles.errors.insert(name.to_owned(), failed.error);

@@ -194,8 +194,13 @@ impl PodWorker {
             self.ending = Some(ending);
             return Step::Over;
         }
-        if self.volumes_made && self.volumes_are_due() && self.prepare_volumes(&pod).await.is_err() {
-            self.volumes_due = Some(self.shared.clock.now() + RETRY);
+        // Of a pod that an earlier kubelet started, the volumes are taken over.
+        let runs = self.volumes_made || self.observed.ready_sandbox().is_some();
+        if runs
+            && self.volumes_are_due()
+            && let Err(pause) = self.prepare_volumes(&pod).await
+        {
+            self.volumes_due = Some(self.shared.clock.now() + pause);
         }
         let probes = self.probes.results().snapshot();
         let next = plan(&Inputs {
@@ -277,13 +282,18 @@ impl PodWorker {
     /// The first of: the plan's wake, new volume content, the pod's deadline.
     fn earliest(&self, wait: Option<Duration>) -> Option<Duration> {
         let now = self.shared.clock.now();
-        let volumes = self.volumes_due.map(|due| due.duration_since(now).unwrap_or_default());
+        let volumes =
+            self.volumes_due.filter(|_| self.volumes_made || self.observed.ready_sandbox().is_some());
+        let volumes = volumes.map(|due| due.duration_since(now).unwrap_or_default());
         let deadline = self.deadline_left(&self.pod(), &self.view.borrow().status);
         [wait, volumes, deadline].into_iter().flatten().min()
     }
 
     fn volumes_are_due(&self) -> bool {
-        self.volumes_due.is_some_and(|due| due <= self.shared.clock.now())
+        match self.volumes_due {
+            Some(due) => due <= self.shared.clock.now(),
+            None => !self.volumes_made,
+        }
     }
 
     /// Takes note of objects and labels that have changed: volumes show them, and what failed for want of them is
@@ -349,8 +359,16 @@ impl PodWorker {
                     }
                 }
             };
-            if let Some(Err(error)) = killed {
-                tracing::warn!(pod = %self.uid, %error, "cannot end the pod yet");
+            // A runtime that says it stopped the pod and then shows it running is not asked again without a pause.
+            let again = match killed {
+                Some(Err(error)) => {
+                    tracing::warn!(pod = %self.uid, %error, "cannot end the pod yet");
+                    true
+                }
+                Some(Ok(())) => self.observe().await.is_ok() && !self.observed.is_stopped(),
+                None => false,
+            };
+            if again {
                 tokio::time::sleep(RETRY).await;
             }
         }

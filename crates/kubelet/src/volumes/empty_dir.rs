@@ -15,8 +15,11 @@ use crate::pod::resources;
 pub fn set_up(path: &Path, source: &EmptyDirVolumeSource, pod: &Pod, node_memory: i64) -> Result<(), String> {
     let named = |error: io::Error| format!("{}: {error}", path.display());
     let medium = source.medium.as_deref().unwrap_or_default();
+    let fresh = !path.exists();
     fs::create_dir_all(path).map_err(named)?;
     match medium {
+        // Later the folder is the pod's: its group and mode may have been changed.
+        "" if !fresh => Ok(()),
         "" => fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(named),
         "Memory" => {
             let limit =

@@ -32,6 +32,7 @@ struct State {
     /// Exit codes of `ExecSync` by the command's first word.
     commands: HashMap<String, i32>,
     calls: Vec<String>,
+    lists: usize,
     next: u32,
 }
 
@@ -107,6 +108,11 @@ impl Runtime {
             .unwrap()
             .2
             .clone()
+    }
+
+    /// How often containers were listed so far.
+    pub fn lists(&self) -> usize {
+        self.state.lock().unwrap().lists
     }
 
     pub fn running(&self) -> usize {
@@ -378,7 +384,8 @@ impl Runtime {
 
     fn list_containers(&self, request: ListContainersRequest) -> Answer {
         let selector = request.filter.unwrap_or_default().label_selector;
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.lists += 1;
         let found = state
             .containers
             .iter()
