@@ -13,7 +13,7 @@ use anyhow::bail;
 
 const USAGE: &str = "usage: cargo xtask TASK
   test [--quick]   install what the tests need, then check and test everything (--quick: no whole-cluster stories)
-  bench [NAME…]    measure the figures of the README: start, pods, memory, size
+  bench [NAME…]    measure the figures of the README: start, pods, idle, size, and when named build
   protos           generate the gRPC code anew (needs --features protos)";
 
 fn main() -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use crate::run::run;
 /// A package, and a file that says it is there.
 const NEEDED: &[(&str, &str)] = &[
     ("busybox-static", "/bin/busybox"),
+    ("binutils", "/usr/bin/strip"),
     ("curl", "/usr/bin/curl"),
     ("docker-registry", "/usr/bin/docker-registry"),
     ("iproute2", "/usr/bin/ip"),
@@ -16,6 +17,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("containernetworking-plugins", "/usr/lib/cni/bridge"),
     ("cpio", "/usr/bin/cpio"),
     ("kmod", "/usr/sbin/depmod"),
+    ("e2fsprogs", "/usr/sbin/mke2fs"),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
 ];
 
