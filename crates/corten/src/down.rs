@@ -39,10 +39,10 @@ pub fn down(name: &str, layout: &Layout, delete: bool) -> anyhow::Result<()> {
     let held = lock::wait(layout)?;
     let stopped = stop_pods(&settings, layout)?;
     node::remove_network(&settings)?;
+    node::remove_cgroups(&settings)?;
     println!("cluster {name} stopped, {stopped} pods ended");
     if delete {
         unmount_below(layout.data())?;
-        node::remove_cgroups(&settings)?;
         drop(held);
         std::fs::remove_dir_all(layout.data())
             .with_context(|| format!("remove {}", layout.data().display()))?;
