@@ -36,6 +36,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// Discovery documents and OpenAPI, as of the resources served now.
     pub documents: crate::discovery::Documents,
+    /// What other servers serve.
+    pub aggregation: crate::aggregation::Aggregation,
     /// OpenAPI documents.
     pub openapi: openapi::spec::OpenApi,
     /// The way to kubelets.

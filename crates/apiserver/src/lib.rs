@@ -5,6 +5,7 @@
 //! adds is its schema and one strategy. This crate knows no component but the store and the kubelet's HTTP server.
 
 pub mod admission;
+mod aggregation;
 mod api;
 pub mod authn;
 pub mod authz;

@@ -55,6 +55,7 @@ impl Server {
             health: Health::new(store),
             metrics: Metrics::default(),
             documents: crate::discovery::Documents::default(),
+            aggregation: crate::aggregation::Aggregation::default(),
             openapi: openapi::spec::OpenApi::new(),
             kubelet: KubeletClient::new(&options)?,
             issuer: security.issuer,
@@ -66,6 +67,7 @@ impl Server {
         let server = Self { core: Arc::new(core) };
         crate::bootstrap::run(&server.core).await?;
         crate::crd::run(&server.core, &server.core.scope).await?;
+        crate::aggregation::run(&server.core, &server.core.scope)?;
         server.core.health.set_started();
         Ok(server)
     }

@@ -20,7 +20,7 @@ use http::request::Parts;
 use schema::{GroupVersion, Value};
 
 use crate::core::Core;
-use crate::http::negotiate::{Accept, accept, not_acceptable};
+use crate::http::negotiate::{Accept, accept};
 use crate::http::{Body, respond};
 use crate::registry::{Served, Warnings, WriteContext, WriteOptions};
 use crate::request::{Query, RequestInfo};
@@ -86,6 +86,9 @@ async fn resource(call: &Call<'_>, body: Body) -> ApiResult<Response<Body>> {
 
 /// 404 as upstream's routers give it: a page where no group is known, a Status below a known one.
 fn unknown(call: &Call<'_>) -> ApiResult<Response<Body>> {
+    if call.core.aggregation.remote(&call.info.group, &call.info.version).is_some() {
+        return Err(ApiError::unavailable("service unavailable"));
+    }
     let table = call.core.registry.resources.load();
     let version = GroupVersion::new(call.info.group.as_str(), call.info.version.as_str());
     let builtin = schema::Catalog::builtin().groups().iter().any(|g| g.name == version.group);
@@ -147,8 +150,4 @@ impl<'a> Call<'a> {
         if served.resource.namespaced { &self.info.namespace } else { "" }
     }
 
-    /// What paths that are no resources answer with.
-    pub fn accept(&self) -> ApiResult<Accept> {
-        accept(&self.parts.headers, self.query).map_err(|_| not_acceptable())
-    }
 }

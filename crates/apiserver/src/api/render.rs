@@ -17,6 +17,7 @@ use crate::registry::stored::{header, memo};
 use crate::registry::{Saved, Served};
 use crate::request::Query;
 use crate::status::ApiResult;
+use crate::strategies::daemon_sets::TEMPLATE_GENERATION;
 
 /// Answers with an entry. Plain JSON is copied from the stored bytes.
 pub fn entry(call: &Call<'_>, served: &Served, accept: Accept, entry: &Entry) -> ApiResult<Response<Body>> {
@@ -110,8 +111,27 @@ pub fn table(
 ) -> Value {
     let maker = TableMaker::new(&served.resource, version(beta), include);
     let now = SystemClock.now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let rows = objects.iter().map(|object| maker.row(object, now)).collect();
+    let hidden = served.is("apps", "daemonsets") && include == IncludeObject::Metadata;
+    let rows = objects
+        .iter()
+        .map(|object| match hidden {
+            true => maker.row(&without_template_generation(object), now),
+            false => maker.row(object, now),
+        })
+        .collect();
     maker.table(list_meta, columns, rows)
+}
+
+/// Metadata in Tables lacks this annotation upstream, which has it as a field there.
+fn without_template_generation(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(annotations) = object.at_mut("metadata.annotations") {
+        annotations.remove(TEMPLATE_GENERATION);
+        if annotations.is_zero() {
+            object.remove_at("metadata.annotations");
+        }
+    }
+    object
 }
 
 /// Entries decoded in the served version.

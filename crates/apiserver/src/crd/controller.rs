@@ -75,10 +75,8 @@ impl Definitions {
                     }
                     Err(error) => return Err(error),
                 };
-                revision = batch.revision;
-                while let Ok(Some(more)) = watcher.try_next() {
-                    revision = more.revision;
-                }
+                drop(batch);
+                while let Ok(Some(_)) = watcher.try_next() {}
                 self.reconcile_all(registry).await;
             }
             self.reconcile_all(registry).await;
@@ -211,7 +209,7 @@ impl Definitions {
         }
         let custom = self.served.values().flat_map(|(_, served)| served.iter().cloned()).collect();
         let table = registry.resources.load().with_custom(custom);
-        registry.resources.store(Arc::new(table));
+        registry.set_resources(table);
     }
 }
 

@@ -80,17 +80,21 @@ impl WriteContext<'_> {
         let strategy = &self.served.strategy;
         self.prepare_new(&mut object);
         strategy.prepare_for_create(context, &mut object);
+        if self.served.resource.custom {
+            // Status was taken away; what its schema has by default comes back, as it does on every read upstream.
+            rules::apply_defaults(self.served.resource.schema.root(), &mut object);
+        }
         let mut errors = strategy.validate(context, &object);
         let mut all = metadata_rules::validate_new(self.served, &object);
         all.append(&mut errors);
         if !all.is_empty() {
-            let kind = &self.served.resource;
+            let kind = &self.served.hub;
             return Err(ApiError::invalid(&kind.group, &kind.kind, meta::name(&object), &all));
         }
         for warning in strategy.warnings_on_create(context, &object) {
             self.warnings.add(warning);
         }
-        strategy.canonicalize(&mut object);
+        self.canonicalize(&mut object);
         let name = meta::name(&object).to_owned();
         let mut attributes = self.attributes(Operation::Create, &name, object, &Value::Null);
         self.admission.validate(&mut attributes, self.registry).await?;

@@ -79,14 +79,26 @@ impl WriteContext<'_> {
         }
         set_gc_finalizers(&mut new, options, self.served.strategy.traits().orphans_by_default);
         let blocked = meta::finalizers(&new).next().is_some() || self.served.strategy.deletion_blocked(&new);
-        if let (Grace::None, true) = (&graceful, blocked) {
-            mark_deleting(&mut new, &self.registry.now());
+        match graceful {
+            Grace::Started { over: false } => {}
+            Grace::Started { over: true } if !blocked => return self.mark_and_remove(new, entry).await,
+            _ if !blocked => return self.remove(new, entry).await,
+            _ => mark_deleting(&mut new, &self.registry.now()),
         }
-        if matches!(graceful, Grace::Started) || blocked {
-            self.served.strategy.mark_deleting(&mut new, &self.registry.now());
-            return self.keep_deleting(new, old, entry).await;
+        self.served.strategy.mark_deleting(&mut new, &self.registry.now());
+        self.keep_deleting(new, old, entry).await
+    }
+
+    /// Kinds with a grace period say that they go before they are gone, so that watchers see why.
+    async fn mark_and_remove(&self, marked: Value, entry: &Entry) -> ApiResult<Attempt> {
+        if self.options.dry_run {
+            return self.remove(marked, entry).await;
         }
-        self.remove(new, entry).await
+        let key = self.served.key(self.namespace, self.name);
+        match self.put(&marked, &key, Revision(entry.mod_revision.0)).await? {
+            Ok(entry) => self.remove(marked, &entry).await,
+            Err(_) => Ok(Attempt::Again),
+        }
     }
 
     fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> ApiResult<()> {
@@ -118,30 +130,20 @@ impl WriteContext<'_> {
 
     /// Starts or shortens the grace period of kinds that have one (`BeforeDelete`).
     fn start_grace(&self, new: &mut Value, old: &Value, options: &DeleteOptions) -> Grace {
-        let Some(period) = self.served.strategy.graceful_seconds(old, options.grace_s) else {
-            return Grace::None;
-        };
-        if meta::is_deleting(old) {
-            let current = old.int_at("metadata.deletionGracePeriodSeconds").unwrap_or(0);
-            let Some(asked) = options.grace_s else { return Grace::AlreadyEnough };
-            // An object that was not on its way down before (no node yet) has a period of zero and just goes.
-            if asked == 0 || period == 0 {
-                return Grace::None;
-            }
-            if period >= current {
-                return Grace::AlreadyEnough;
-            }
-            let asked_at = meta::parse_time(meta::text(old, "deletionTimestamp")).unwrap_or(0) - current;
-            let until =
-                jiff::Timestamp::from_second(asked_at + period).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-            meta::set(new, "deletionTimestamp", until.to_string());
+        let Some(period) = self.served.strategy.graceful_seconds(old, options.grace_s) else { return Grace::None };
+        if !meta::is_deleting(old) {
+            meta::set(new, "deletionTimestamp", meta::timestamp(&*self.registry.clock, period));
             new.make_map().entry_map("metadata").insert("deletionGracePeriodSeconds", period);
-            return Grace::Started;
+            bump(new);
+            return Grace::Started { over: period == 0 };
         }
-        meta::set(new, "deletionTimestamp", meta::timestamp(&*self.registry.clock, period));
-        new.make_map().entry_map("metadata").insert("deletionGracePeriodSeconds", period);
-        bump(new);
-        if period == 0 { Grace::None } else { Grace::Started }
+        let Some(current) = old.int_at("metadata.deletionGracePeriodSeconds") else { return Grace::None };
+        let Some(asked) = options.grace_s.filter(|asked| *asked < current) else { return Grace::AlreadyEnough };
+        let asked_at = meta::parse_time(meta::text(old, "deletionTimestamp")).unwrap_or(0) - current;
+        let until = jiff::Timestamp::from_second(asked_at + asked).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        meta::set(new, "deletionTimestamp", until.to_string());
+        new.make_map().entry_map("metadata").insert("deletionGracePeriodSeconds", asked);
+        Grace::Started { over: asked <= 0 }
     }
 
     async fn keep_deleting(&self, new: Value, old: &Value, entry: &Entry) -> ApiResult<Attempt> {
@@ -176,8 +178,11 @@ impl WriteContext<'_> {
 enum Grace {
     /// No grace period (any more): finalizers alone decide.
     None,
-    /// Set or shortened just now.
-    Started,
+    /// Set or shortened just now; `over` when nothing is left of it.
+    Started {
+        /// It is zero.
+        over: bool,
+    },
     /// The object goes down already, soon enough.
     AlreadyEnough,
 }

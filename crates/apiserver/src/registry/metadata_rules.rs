@@ -13,6 +13,8 @@ pub fn match_namespace(served: &Served, namespace: &str, object: &mut Value) -> 
     match meta::namespace(object) {
         "" => meta::set(object, "namespace", namespace),
         given if given == namespace => {}
+        // What lives in no namespace just loses it.
+        _ if namespace.is_empty() => meta::remove(object, "namespace"),
         _ => {
             return Err(ApiError::bad_request(
                 "the namespace of the provided object does not match the namespace sent on the request",
@@ -51,7 +53,7 @@ pub fn validate_new(served: &Served, object: &Value) -> Vec<FieldError> {
     let metadata = &object["metadata"];
     let rule = served.strategy.traits().name_rule;
     let mut errors = checks::validate_object_meta(metadata, served.resource.namespaced, rule, &path);
-    if !served.resource.custom {
+    if served.strategy.traits().kube_finalizers {
         errors.extend(checks::validate_kube_finalizers(metadata, &path));
     }
     errors
@@ -61,7 +63,7 @@ pub fn validate_new(served: &Served, object: &Value) -> Vec<FieldError> {
 pub fn validate_change(served: &Served, new: &Value, old: &Value) -> Vec<FieldError> {
     let path = Path::new("metadata");
     let mut errors = checks::validate_object_meta_update(&new["metadata"], &old["metadata"], &path);
-    if !served.resource.custom {
+    if served.strategy.traits().kube_finalizers {
         errors.extend(checks::validate_kube_finalizers(&new["metadata"], &path));
     }
     errors

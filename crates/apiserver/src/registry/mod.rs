@@ -48,6 +48,8 @@ pub struct Registry {
     pub store: Arc<dyn Store>,
     /// What is served; replaced as a whole when custom resources change.
     pub resources: ArcSwap<ResourceTable>,
+    /// Told when they are.
+    pub changed: tokio::sync::watch::Sender<u64>,
     /// Now.
     pub clock: SharedClock,
     /// What services have been given.
@@ -59,7 +61,13 @@ pub struct Registry {
 impl Registry {
     /// Over a store, with the built-in resources.
     pub fn new(store: Arc<dyn Store>, resources: ResourceTable, clock: SharedClock) -> Self {
-        Self { store, resources: ArcSwap::from_pointee(resources), clock, addresses: Arc::default(), leases: leases::Leases::default() }
+        Self { store, resources: ArcSwap::from_pointee(resources), changed: tokio::sync::watch::Sender::new(0), clock, addresses: Arc::default(), leases: leases::Leases::default() }
+    }
+
+    /// Serves other custom resources than before.
+    pub fn set_resources(&self, table: ResourceTable) {
+        self.resources.store(Arc::new(table));
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// The resource of that group, version and plural name.

@@ -179,13 +179,13 @@ impl WriteContext<'_> {
         let mut errors = metadata_rules::validate_change(self.served, &new, old);
         errors.extend(strategy.validate_update(&context, &new, old));
         if !errors.is_empty() {
-            let kind = &self.served.resource;
+            let kind = &self.served.hub;
             return Err(ApiError::invalid(&kind.group, &kind.kind, self.name, &errors));
         }
         for warning in strategy.warnings_on_update(&context, &new, old) {
             self.warnings.add(warning);
         }
-        strategy.canonicalize(&mut new);
+        self.canonicalize(&mut new);
         let mut attributes = self.attributes(Operation::Update, self.name, new, old);
         self.admission.validate(&mut attributes, self.registry).await?;
         for warning in attributes.warnings.drain(..) {

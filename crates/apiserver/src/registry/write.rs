@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base::UserInfo;
 use merge::{FieldManager, Set, Versions};
 use parking_lot::Mutex;
-use schema::{GroupVersionKind, Resource, Schema, SmolStr, Value};
+use schema::{GroupVersionKind, Kind, Node, Presence, Resource, Schema, SmolStr, Value};
 use store::{Durability, Entry, LeaseId, Put, Revision};
 
 use super::{Registry, Served, meta, stored};
@@ -72,6 +72,14 @@ pub struct Saved {
 }
 
 impl<'a> WriteContext<'a> {
+    /// Brings a valid object into its one stored form.
+    pub fn canonicalize(&self, object: &mut Value) {
+        self.served.strategy.canonicalize(object);
+        if !self.served.resource.custom {
+            empties_to_null(self.served.hub.schema.root(), object);
+        }
+    }
+
     /// What the kind's strategy is told.
     pub fn strategy_context<'b>(&'b self, now: &'b str) -> Context<'b> {
         Context {
@@ -226,6 +234,28 @@ fn reset_fields(served: &Served, subresource: &str) -> Set {
         _ if traits.spec_fixed => Set::of_fields(&["spec", "status"]),
         _ if traits.status => Set::of_fields(&["status"]),
         _ => Set::of_fields(&[]),
+    }
+}
+
+/// Empty lists and maps of fields that are always written become null, as on upstream's way through protobuf.
+pub fn empties_to_null(node: Node<'_>, value: &mut Value) {
+    match (node.kind(), value) {
+        (Kind::Object(object), Value::Map(map)) => {
+            for (name, value) in map.iter_mut() {
+                let Some(field) = object.field(name) else { continue };
+                let collection = matches!(field.node().kind(), Kind::List(_) | Kind::Map(_));
+                match value {
+                    value if collection && field.presence() == Presence::Always && value.is_zero() => {
+                        *value = Value::Null;
+                    }
+                    Value::Map(_) | Value::List(_) => empties_to_null(field.node(), value),
+                    _ => {}
+                }
+            }
+        }
+        (Kind::List(items), Value::List(list)) => list.iter_mut().for_each(|v| empties_to_null(items, v)),
+        (Kind::Map(values), Value::Map(map)) => map.iter_mut().for_each(|(_, v)| empties_to_null(values, v)),
+        _ => {}
     }
 }
 

@@ -6,8 +6,10 @@ use schema::Resource;
 
 use super::traits::{Generation, StatusMetadata, Traits, any_name, dns_label, dns1035_label, path_segment};
 use super::custom::Custom;
+use super::daemon_sets::DaemonSets;
 use super::definitions::Definitions;
 use super::jobs::Jobs;
+use super::limit_ranges::LimitRanges;
 use super::namespaces::Namespaces;
 use super::pods::Pods;
 use super::services::Services;
@@ -21,6 +23,8 @@ pub fn strategy_for(resource: &Resource) -> SharedStrategy {
         ("", "pods") => Arc::new(Pods(generic)),
         ("", "namespaces") => Arc::new(Namespaces(generic)),
         ("", "services") => Arc::new(Services(generic)),
+        ("", "limitranges") => Arc::new(LimitRanges(generic)),
+        ("apps", "daemonsets") => Arc::new(DaemonSets(generic)),
         ("batch", "jobs") => Arc::new(Jobs(generic)),
         ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(Definitions(generic)),
         _ => Arc::new(generic),
@@ -40,6 +44,7 @@ pub(crate) fn traits_of(resource: &Resource) -> Traits {
             allow_unconditional_update: false,
             generation: Generation::OnSpecChange,
             status_metadata: StatusMetadata::Kept,
+            kube_finalizers: false,
             ..traits
         };
     }
@@ -101,10 +106,13 @@ pub(crate) fn traits_of(resource: &Resource) -> Traits {
     );
     traits.orphans_by_default = matches!(id, ("", "replicationcontrollers") | ("batch", "jobs"));
     traits.ttl_s = matches!(id, ("" | "events.k8s.io", "events")).then_some(3600);
+    traits.kube_finalizers = !matches!(id, ("" | "events.k8s.io", "events"));
     traits.name_rule = match id {
         ("", "namespaces") => dns_label,
         ("", "services") => dns1035_label,
-        ("rbac.authorization.k8s.io", _) | ("networking.k8s.io", "ipaddresses") => path_segment,
+        ("rbac.authorization.k8s.io", _)
+        | ("networking.k8s.io", "ipaddresses")
+        | ("" | "events.k8s.io", "events") => path_segment,
         ("apiregistration.k8s.io" | "apiextensions.k8s.io", _) => any_name,
         _ => traits.name_rule,
     };

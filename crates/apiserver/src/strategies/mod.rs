@@ -1,10 +1,12 @@
 //! What a table cannot say of a kind: one small [`Strategy`] each, in a file of its own.
 
 mod custom;
+pub(crate) mod daemon_sets;
 mod definitions;
 mod generic;
 mod jobs;
 mod kinds;
+mod limit_ranges;
 mod namespaces;
 mod pods;
 mod services;

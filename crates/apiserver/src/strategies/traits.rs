@@ -51,6 +51,8 @@ pub struct Traits {
     pub orphans_by_default: bool,
     /// Objects expire: the lease's seconds (events).
     pub ttl_s: Option<i64>,
+    /// Finalizers without a domain must be known ones.
+    pub kube_finalizers: bool,
     /// Names.
     pub name_rule: NameRule,
 }
@@ -67,6 +69,7 @@ impl Traits {
         returns_deleted: false,
         orphans_by_default: false,
         ttl_s: None,
+        kube_finalizers: true,
         name_rule: dns_subdomain,
     };
 }

@@ -1,0 +1,137 @@
+//! Keeps the API services as they should be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base::TaskScope;
+use schema::{Value, value};
+use store::{KeyRange, WatchOptions, Watcher};
+
+use super::desired::{AUTOMANAGED, Backend, availability, local};
+use crate::Error;
+use crate::core::Core;
+use crate::registry::options::DeleteOptions;
+use crate::registry::stored::memo;
+use crate::registry::{Registry, Served, meta};
+use crate::status::{ApiError, ApiResult};
+
+const GROUP: &str = "apiregistration.k8s.io";
+const PLURAL: &str = "apiservices";
+
+/// Follows API services, services and what is served, in a task of `scope`.
+pub(crate) fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error> {
+    let missing = || Error::Bootstrap { what: PLURAL.to_owned(), source: ApiError::unknown_resource() };
+    let own = core.registry.stored_resource(GROUP, PLURAL).ok_or_else(missing)?;
+    let services = core.registry.stored_resource("", "services").ok_or_else(missing)?;
+    let core = core.clone();
+    scope.spawn(async move {
+        loop {
+            if let Err(error) = follow(&core, &own, &services).await {
+                // Too slow for the history: begin anew with what is there.
+                tracing::debug!(%error, "API services are read again");
+            }
+            if core.registry.store.health().is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+fn watch(registry: &Registry, served: &Served) -> Result<Watcher, store::Error> {
+    registry.store.watch(KeyRange::prefix(served.key_prefix(None)), WatchOptions::default())
+}
+
+async fn follow(core: &Core, own: &Arc<Served>, services: &Arc<Served>) -> Result<(), store::Error> {
+    let registry = &core.registry;
+    let mut changed = registry.changed.subscribe();
+    let mut own_watch = watch(registry, own)?;
+    let mut service_watch = watch(registry, services)?;
+    loop {
+        if let Err(error) = reconcile(core, own).await {
+            tracing::warn!(%error, "reconcile API services");
+        }
+        tokio::select! {
+            batch = own_watch.next() => drop(batch?),
+            batch = service_watch.next() => drop(batch?),
+            ended = changed.changed() => if ended.is_err() { return Ok(()) },
+        }
+        while own_watch.try_next()?.is_some() || service_watch.try_next()?.is_some() {}
+        changed.mark_unchanged();
+    }
+}
+
+async fn reconcile(core: &Core, own: &Arc<Served>) -> ApiResult<()> {
+    let registry = &core.registry;
+    let wanted = local(&registry.resources.load());
+    let mut present: BTreeMap<String, Value> = BTreeMap::new();
+    for entry in registry.entries(own, None)? {
+        let object = memo(&entry).decode(&entry)?;
+        present.insert(meta::name(&object).to_owned(), object);
+    }
+    let mut remote = BTreeMap::new();
+    for object in present.values().filter(|o| !o["spec"]["service"].is_null()) {
+        let text = |at: &str| object.str_at(at).unwrap_or_default().to_owned();
+        remote.insert((text("spec.group"), text("spec.version")), meta::name(object).to_owned());
+    }
+    core.aggregation.set(remote);
+    for object in &wanted {
+        if !present.contains_key(meta::name(object)) {
+            let saved = registry.own().create(own, "", object.clone()).await?;
+            present.insert(meta::name(object).to_owned(), saved.object);
+        }
+    }
+    for (name, object) in &present {
+        let managed = object["metadata"]["labels"][AUTOMANAGED].as_str() == Some("true");
+        if managed && !wanted.iter().any(|w| meta::name(w) == name) {
+            match registry.own().delete(own, ("", name), &DeleteOptions::default()).await {
+                Err(error) if error.code != 404 => return Err(error),
+                _ => continue,
+            }
+        }
+        set_availability(registry, own, object).await?;
+    }
+    Ok(())
+}
+
+async fn set_availability(registry: &Registry, own: &Arc<Served>, object: &Value) -> ApiResult<()> {
+    let (status, reason, message) = availability(object, backend(registry, object)?);
+    let present = object.items_at("status.conditions").iter().find(|c| c.str_at("type") == Some("Available"));
+    let same = |c: &Value| {
+        c.str_at("status") == Some(status)
+            && c.str_at("reason") == Some(reason)
+            && c.str_at("message") == Some(message.as_str())
+    };
+    if present.is_some_and(same) {
+        return Ok(());
+    }
+    let name = meta::name(object);
+    let since = present.filter(|c| c.str_at("status") == Some(status)).and_then(|c| c.str_at("lastTransitionTime"));
+    let since = since.map_or_else(|| registry.now(), str::to_owned);
+    let condition = value!({
+        "type": "Available", "status": status, "lastTransitionTime": since, "reason": reason, "message": message
+    });
+    let transform = |live: Option<&Value>| {
+        let mut object = live.cloned().ok_or_else(|| ApiError::not_found(own.group_resource(), name))?;
+        let conditions = object.make_map().entry_map("status").entry_list("conditions");
+        conditions.retain(|c| c.str_at("type") != Some("Available"));
+        conditions.push(condition.clone());
+        Ok(object)
+    };
+    match registry.own().update(own, "status", ("", name), &transform).await {
+        Err(error) if error.code == 404 => Ok(()),
+        done => done.map(|_| ()),
+    }
+}
+
+fn backend(registry: &Registry, object: &Value) -> ApiResult<Backend> {
+    let text = |at: &str| object.str_at(at).unwrap_or_default();
+    let (namespace, name) = (text("spec.service.namespace"), text("spec.service.name"));
+    if name.is_empty() || registry.find("", "services", namespace, name)?.is_none() {
+        return Ok(Backend::Missing);
+    }
+    let slices = registry.find_all("discovery.k8s.io", "endpointslices", Some(namespace))?;
+    let own = |slice: &&Arc<Value>| slice["metadata"]["labels"]["kubernetes.io/service-name"].as_str() == Some(name);
+    let any = slices.iter().filter(own).any(|slice| !slice.items_at("endpoints").is_empty());
+    Ok(if any { Backend::Present } else { Backend::NoEndpoints })
+}
