@@ -60,7 +60,8 @@ impl Server {
             false => rules::names::dns1123_subdomain(name),
         };
         let any: rules::meta::NameRule = |_, _| Vec::new();
-        let rule = if self.resource.group.starts_with("rbac") { any } else { subdomain };
+        let own_rule = ["rbac.", "apiextensions.", "apiregistration."];
+        let rule = if own_rule.iter().any(|g| self.resource.group.starts_with(g)) { any } else { subdomain };
         let mut errors = rules::meta::validate_object_meta(metadata, self.resource.namespaced, rule, &path);
         (self.rules.validate)(&Cursor::root(&object), &self.write(), &mut errors);
         if errors.is_empty() { Outcome::Stored(object) } else { Outcome::Invalid(errors) }
