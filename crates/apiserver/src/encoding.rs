@@ -156,7 +156,11 @@ fn check_kind(found: &TypeMeta, expected: &Expected<'_>, body: &[u8]) -> ApiResu
         )));
     }
     if expected.custom {
-        let error = rules::FieldError::invalid(&rules::Path::new("kind"), gvk.kind.as_str(), format!("must be {}", wanted.kind));
+        let error = rules::FieldError::invalid(
+            &rules::Path::new("kind"),
+            gvk.kind.as_str(),
+            format!("must be {}", wanted.kind),
+        );
         return Err(ApiError::invalid(&wanted.group, &wanted.kind, "", &[error]));
     }
     let words = format!(

@@ -23,8 +23,8 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::proxy::KubeletClient;
 use crate::registry::{Registry, ResourceTable};
-use crate::service::Cidr;
 use crate::security::Security;
+use crate::service::Cidr;
 
 /// An API server. Cheap to clone.
 #[derive(Clone)]
@@ -152,15 +152,17 @@ fn default_route_address() -> Option<IpAddr> {
 /// Sets the ranges of service addresses and ports, and marks what the stored services have.
 fn configure_addresses(options: &Options, registry: &Registry) -> Result<(), Error> {
     let wrong = |reason: String| Error::Flag { flag: "service-cluster-ip-range", reason };
-    let cidrs: Vec<Cidr> =
-        options.service_cluster_ip_range.iter().map(|text| text.parse().map_err(wrong)).collect::<Result<_, _>>()?;
+    let cidrs: Vec<Cidr> = options
+        .service_cluster_ip_range
+        .iter()
+        .map(|text| text.parse().map_err(wrong))
+        .collect::<Result<_, _>>()?;
     if cidrs.is_empty() || cidrs.len() > 2 {
         return Err(wrong("one range, or two of different families".to_owned()));
     }
-    let services = registry.find_all("", "services", None).map_err(|source| Error::Bootstrap {
-        what: "service addresses".to_owned(),
-        source,
-    })?;
+    let services = registry
+        .find_all("", "services", None)
+        .map_err(|source| Error::Bootstrap { what: "service addresses".to_owned(), source })?;
     registry.addresses.configure(&cidrs, options.service_node_port_range, services.iter().map(|s| &**s));
     Ok(())
 }

@@ -13,7 +13,11 @@ const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The serving key pair: as configured, else one in the certificate directory, made if it is not there.
-pub(crate) fn key_pair(options: &Options, advertise: IpAddr, service_ip: Option<IpAddr>) -> Result<KeyPairFiles, Error> {
+pub(crate) fn key_pair(
+    options: &Options,
+    advertise: IpAddr,
+    service_ip: Option<IpAddr>,
+) -> Result<KeyPairFiles, Error> {
     if let (Some(certificate), Some(key)) = (&options.tls_cert_file, &options.tls_private_key_file) {
         return Ok(KeyPairFiles { certificate: certificate.clone(), key: key.clone() });
     }
@@ -29,10 +33,15 @@ pub(crate) fn key_pair(options: &Options, advertise: IpAddr, service_ip: Option<
         .map_err(|source| Error::File { path: options.cert_dir.clone(), source })?;
     let mut addresses = vec![advertise, IpAddr::V4(Ipv4Addr::LOCALHOST)];
     addresses.extend(service_ip);
-    let mut dns_names: Vec<String> =
-        ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-            .map(str::to_owned)
-            .into();
+    let mut dns_names: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .map(str::to_owned)
+    .into();
     dns_names.extend(options.external_hostname.clone());
     let (authority, _) = Authority::generate("kube-apiserver-ca")?;
     let request = CertificateRequest {

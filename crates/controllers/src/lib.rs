@@ -32,6 +32,7 @@ mod node_lifecycle;
 mod node_ttl;
 mod pod_gc;
 mod replicaset;
+mod resource_quota;
 mod root_ca;
 mod service_account;
 mod statefulset;

@@ -73,6 +73,7 @@ const ALL: &[Registration] = controllers![
     "bootstrap-signer-controller" | "bootstrapsigner", "bootstrap-signer", "bootstrap-signer", 1, false, crate::bootstrap::start_signing;
     "token-cleaner-controller" | "tokencleaner", "token-cleaner", "token-cleaner", 1, false, crate::bootstrap::start_cleaning;
     "serviceaccount-token-controller" | "serviceaccount-token", "", "tokens-controller", 5, true, crate::token_secrets::start;
+    "resourcequota-controller" | "resourcequota", "resourcequota-controller", "resourcequota-controller", 5, true, crate::resource_quota::start;
 ];
 
 /// All controllers there are.

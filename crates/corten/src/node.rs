@@ -39,12 +39,17 @@ pub fn make_bridge(settings: &Settings) -> anyhow::Result<()> {
     let block = settings.pod_block.first(NODE_PREFIX);
     if routes.link(&name).context("bridge")?.is_none() {
         let [a, b, c, d] = settings.gateway().octets();
-        routes.add_bridge(&name, None, [2, 0, a, b, c, d]).with_context(|| format!("make the bridge {name}"))?;
+        routes
+            .add_bridge(&name, None, [2, 0, a, b, c, d])
+            .with_context(|| format!("make the bridge {name}"))?;
     }
-    let link = routes.link(&name).context("bridge")?.with_context(|| format!("the bridge {name} went away"))?;
+    let link =
+        routes.link(&name).context("bridge")?.with_context(|| format!("the bridge {name} went away"))?;
     let address = Address { ip: settings.gateway().into(), prefix_len: block.prefix(), prefix_route: true };
     if !routes.addresses(link.index).context("bridge")?.contains(&address) {
-        routes.add_address(link.index, address).with_context(|| format!("give {name} the address {}", address.ip))?;
+        routes
+            .add_address(link.index, address)
+            .with_context(|| format!("give {name} the address {}", address.ip))?;
     }
     Ok(())
 }

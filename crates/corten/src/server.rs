@@ -70,7 +70,8 @@ impl Cluster {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
             .await
             .with_context(|| format!("listen on port {port}"))?;
-        let store = store::Embedded::open(&store::Config::new(self.layout.store()), system_clock()).context("store")?;
+        let store = store::Embedded::open(&store::Config::new(self.layout.store()), system_clock())
+            .context("store")?;
         let options = self.apiserver_options();
         let server = apiserver::Server::new(options, Arc::new(store), system_clock(), &self.scope).await?;
         let tls = server.tls()?;

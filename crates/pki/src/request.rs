@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyUsagePurpose,
 };
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
@@ -35,7 +36,8 @@ impl SigningRequest {
     /// Reads a request in PEM.
     pub fn parse(pem: &[u8]) -> Result<Self, Error> {
         let refused = |reason: String| Error::Request { reason };
-        let (_, block) = x509_parser::pem::parse_x509_pem(pem).map_err(|e| refused(format!("not PEM: {e}")))?;
+        let (_, block) =
+            x509_parser::pem::parse_x509_pem(pem).map_err(|e| refused(format!("not PEM: {e}")))?;
         let (_, parsed) = X509CertificationRequest::from_der(&block.contents)
             .map_err(|e| refused(format!("not a certificate request: {e}")))?;
         let subject = &parsed.certification_request_info.subject;
@@ -43,7 +45,8 @@ impl SigningRequest {
             all.retain(|t| !t.is_empty());
             all
         };
-        let common_name = subject.iter_common_name().filter_map(|a| a.as_str().ok()).next().unwrap_or_default();
+        let common_name =
+            subject.iter_common_name().filter_map(|a| a.as_str().ok()).next().unwrap_or_default();
         let organizations =
             texts(subject.iter_organization().filter_map(|a| a.as_str().ok()).map(str::to_owned).collect());
         let (mut dns_names, mut addresses, mut other_names) = (Vec::new(), 0, 0);
@@ -86,7 +89,12 @@ fn name_of(common_name: &str, organizations: &[String]) -> Result<DistinguishedN
 impl Authority {
     /// Signs what `request` asks for, for these usages (names as in `certificates.k8s.io/v1`), valid from now on.
     /// Gives the certificate in PEM. Never makes an authority of the subject.
-    pub fn sign(&self, request: SigningRequest, usages: &[String], validity: Duration) -> Result<String, Error> {
+    pub fn sign(
+        &self,
+        request: SigningRequest,
+        usages: &[String],
+        validity: Duration,
+    ) -> Result<String, Error> {
         let mut inner = request.inner;
         let params = &mut inner.params;
         params.is_ca = IsCa::ExplicitNoCa;
@@ -94,7 +102,9 @@ impl Authority {
         params.extended_key_usages.clear();
         for usage in usages {
             match usage_of(usage)? {
-                Purpose::Key(purpose) if !params.key_usages.contains(&purpose) => params.key_usages.push(purpose),
+                Purpose::Key(purpose) if !params.key_usages.contains(&purpose) => {
+                    params.key_usages.push(purpose)
+                }
                 Purpose::Extended(purpose) if !params.extended_key_usages.contains(&purpose) => {
                     params.extended_key_usages.push(purpose);
                 }

@@ -106,7 +106,8 @@ async fn set_availability(registry: &Registry, own: &Arc<Served>, object: &Value
         return Ok(());
     }
     let name = meta::name(object);
-    let since = present.filter(|c| c.str_at("status") == Some(status)).and_then(|c| c.str_at("lastTransitionTime"));
+    let since =
+        present.filter(|c| c.str_at("status") == Some(status)).and_then(|c| c.str_at("lastTransitionTime"));
     let since = since.map_or_else(|| registry.now(), str::to_owned);
     let condition = value!({
         "type": "Available", "status": status, "lastTransitionTime": since, "reason": reason, "message": message
@@ -131,7 +132,9 @@ fn backend(registry: &Registry, object: &Value) -> ApiResult<Backend> {
         return Ok(Backend::Missing);
     }
     let slices = registry.find_all("discovery.k8s.io", "endpointslices", Some(namespace))?;
-    let own = |slice: &&Arc<Value>| slice["metadata"]["labels"]["kubernetes.io/service-name"].as_str() == Some(name);
+    let own = |slice: &&Arc<Value>| {
+        slice["metadata"]["labels"]["kubernetes.io/service-name"].as_str() == Some(name)
+    };
     let any = slices.iter().filter(own).any(|slice| !slice.items_at("endpoints").is_empty());
     Ok(if any { Backend::Present } else { Backend::NoEndpoints })
 }

@@ -90,7 +90,8 @@ pub fn availability(service: &Value, backend: Backend) -> (&'static str, &'stati
             ("False", "ServiceNotFound", words)
         }
         Backend::NoEndpoints => {
-            let words = format!("endpoints for service/{name} in {} have no addresses", rules::quote(namespace));
+            let words =
+                format!("endpoints for service/{name} in {} have no addresses", rules::quote(namespace));
             ("False", "MissingEndpoints", words)
         }
         Backend::Present => {

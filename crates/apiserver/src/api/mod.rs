@@ -149,5 +149,4 @@ impl<'a> Call<'a> {
     pub fn namespace(&self, served: &Served) -> &'a str {
         if served.resource.namespaced { &self.info.namespace } else { "" }
     }
-
 }

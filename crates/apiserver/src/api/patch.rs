@@ -159,9 +159,7 @@ impl Patch<'_> {
         merge::strategic_merge_patch(object, self.body.clone(), schema).map_err(|e| match e {
             StrategicError::BadPatch(words) => ApiError::bad_request(words),
             StrategicError::Unprocessable(words) => ApiError::new(422, "Invalid", words),
-            StrategicError::Internal(words) => {
-                ApiError::unexplained(words)
-            }
+            StrategicError::Internal(words) => ApiError::unexplained(words),
         })?;
         merge::check_convertible(object, schema.root()).map_err(|words| {
             let shown = merge::GoText(&self.body).to_string();
@@ -247,8 +245,6 @@ fn apply_error(error: ApplyError) -> ApiError {
             })
         }
         ApplyError::WrongKind { .. } | ApplyError::AppliedManaged => ApiError::bad_request(error.to_string()),
-        ApplyError::Invalid { .. } | ApplyError::LiveManaged(_) => {
-            ApiError::unexplained(error.to_string())
-        }
+        ApplyError::Invalid { .. } | ApplyError::LiveManaged(_) => ApiError::unexplained(error.to_string()),
     }
 }

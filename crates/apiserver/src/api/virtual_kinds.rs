@@ -130,7 +130,10 @@ fn check_attributes(served: &Served, spec: &Value, names_user: bool) -> ApiResul
         let words = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         let (name, shown) = match resource.is_null() {
             true => ("resourceAttributes", BadValue::null()),
-            false => ("nonResourceAttributes", BadValue::raw("cannot be specified in combination with resourceAttributes")),
+            false => (
+                "nonResourceAttributes",
+                BadValue::raw("cannot be specified in combination with resourceAttributes"),
+            ),
         };
         errors.push(FieldError::invalid(&path.child(name), shown, words));
     }

@@ -27,13 +27,17 @@ impl Autoscaling {
 impl Conversion for Autoscaling {
     fn to_hub(&self, mut object: Value) -> ApiResult<Value> {
         let mut metrics = Vec::new();
-        if let Some(percent) = object.remove_at("spec.targetCPUUtilizationPercentage").and_then(|p| p.as_int()) {
+        if let Some(percent) =
+            object.remove_at("spec.targetCPUUtilizationPercentage").and_then(|p| p.as_int())
+        {
             metrics.push(value!({"type": "Resource", "resource": {
                 "name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}
             }}));
         }
         let mut current = Vec::new();
-        if let Some(percent) = object.remove_at("status.currentCPUUtilizationPercentage").and_then(|p| p.as_int()) {
+        if let Some(percent) =
+            object.remove_at("status.currentCPUUtilizationPercentage").and_then(|p| p.as_int())
+        {
             current.push(value!({"type": "Resource", "resource": {
                 "name": "cpu", "current": {"averageUtilization": percent, "averageValue": "0"}
             }}));
@@ -70,7 +74,8 @@ impl Conversion for Autoscaling {
         let mut others = Vec::new();
         for metric in metrics.items() {
             let target = &metric["resource"]["target"];
-            let plain = metric.str_at("resource.name") == Some("cpu") && !target["averageUtilization"].is_null();
+            let plain =
+                metric.str_at("resource.name") == Some("cpu") && !target["averageUtilization"].is_null();
             if plain && object.at("spec.targetCPUUtilizationPercentage").is_none() {
                 object.set("spec.targetCPUUtilizationPercentage", target["averageUtilization"].clone());
             } else {

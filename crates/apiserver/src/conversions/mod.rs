@@ -23,5 +23,7 @@ pub fn between(resource: &Resource, hub: &Resource) -> Option<Arc<dyn Conversion
 
 /// Brings a converted object into the normal form of its new type.
 fn normal(object: &Value, schema: &Schema) -> ApiResult<Value> {
-    codec::json::conform(object, schema).map(|d| d.value).map_err(|e| ApiError::internal(format!("convert: {e}")))
+    codec::json::conform(object, schema)
+        .map(|d| d.value)
+        .map_err(|e| ApiError::internal(format!("convert: {e}")))
 }

@@ -10,12 +10,12 @@ use store::{KeyRange, Revision, WatchOptions};
 use super::names::{condition, is_true, set_condition, status_of};
 use super::resource::served_by;
 use super::{CLEANUP_FINALIZER, GROUP, PLURAL};
+use crate::Error;
 use crate::core::Core;
 use crate::registry::options::DeleteOptions;
 use crate::registry::stored::memo;
 use crate::registry::{Registry, Served, meta};
 use crate::status::{ApiError, ApiResult};
-use crate::Error;
 
 /// Objects of a definition that are deleted before others get a turn.
 const CLEANUP_BATCH: usize = 500;
@@ -24,9 +24,8 @@ const CLEANUP_BATCH: usize = 500;
 pub(crate) async fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error> {
     let bootstrap = |source| Error::Bootstrap { what: PLURAL.to_owned(), source };
     let registry = &core.registry;
-    let definitions = registry
-        .stored_resource(GROUP, PLURAL)
-        .ok_or_else(|| bootstrap(ApiError::unknown_resource()))?;
+    let definitions =
+        registry.stored_resource(GROUP, PLURAL).ok_or_else(|| bootstrap(ApiError::unknown_resource()))?;
     let range = KeyRange::prefix(definitions.key_prefix(None));
     let revision = registry.store.current_revision();
     let mut known = Definitions { definitions, all: BTreeMap::new(), served: BTreeMap::new() };
@@ -59,7 +58,12 @@ impl Definitions {
         Ok(())
     }
 
-    async fn follow(&mut self, core: &Core, range: KeyRange, mut revision: Revision) -> Result<(), store::Error> {
+    async fn follow(
+        &mut self,
+        core: &Core,
+        range: KeyRange,
+        mut revision: Revision,
+    ) -> Result<(), store::Error> {
         let registry = &core.registry;
         self.reconcile_all(registry).await;
         loop {
@@ -116,7 +120,8 @@ impl Definitions {
 
     async fn write_status(&self, registry: &Registry, name: &str, status: Value) -> ApiResult<Value> {
         let transform = |live: Option<&Value>| {
-            let mut object = live.cloned().ok_or_else(|| ApiError::not_found(self.definitions.group_resource(), name))?;
+            let mut object =
+                live.cloned().ok_or_else(|| ApiError::not_found(self.definitions.group_resource(), name))?;
             object.insert("status", status.clone());
             Ok(object)
         };
@@ -133,7 +138,8 @@ impl Definitions {
             self.delete_objects(registry, &definition).await?;
         }
         let transform = |live: Option<&Value>| {
-            let mut object = live.cloned().ok_or_else(|| ApiError::not_found(self.definitions.group_resource(), name))?;
+            let mut object =
+                live.cloned().ok_or_else(|| ApiError::not_found(self.definitions.group_resource(), name))?;
             let rest: Vec<String> =
                 meta::finalizers(&object).filter(|f| *f != CLEANUP_FINALIZER).map(str::to_owned).collect();
             meta::set(&mut object, "finalizers", rest);
@@ -179,7 +185,10 @@ impl Definitions {
         let mut status = definition["status"].clone();
         let words = format!("CustomResource deletion is in progress: {held} objects have finalizers");
         let now = registry.now();
-        set_condition(&mut status, condition("Terminating", "True", "InstanceDeletionInProgress", &words, &now));
+        set_condition(
+            &mut status,
+            condition("Terminating", "True", "InstanceDeletionInProgress", &words, &now),
+        );
         if status != definition["status"] {
             self.write_status(registry, meta::name(definition), status).await?;
         }

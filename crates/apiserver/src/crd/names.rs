@@ -64,7 +64,10 @@ pub fn condition(kind: &str, status: &str, reason: &str, message: &str, now: &st
 
 /// Whether a condition of a status holds.
 pub fn is_true(status: &Value, kind: &str) -> bool {
-    status.items_at("conditions").iter().any(|c| c.str_at("type") == Some(kind) && c.str_at("status") == Some("True"))
+    status
+        .items_at("conditions")
+        .iter()
+        .any(|c| c.str_at("type") == Some(kind) && c.str_at("status") == Some("True"))
 }
 
 /// The names that may be served: those asked for but what others of the group have.
@@ -107,7 +110,8 @@ fn accept(definition: &Value, others: &[&Value]) -> (Value, Option<(&'static str
     if used.is_empty() {
         copy_list(&mut accepted, wanted, "shortNames");
     } else {
-        let quoted: Vec<String> = used.iter().map(|s| format!("{} is already in use", rules::quote(s))).collect();
+        let quoted: Vec<String> =
+            used.iter().map(|s| format!("{} is already in use", rules::quote(s))).collect();
         conflict.get_or_insert(("ShortNamesConflict", quoted.join(", ")));
     }
     copy_list(&mut accepted, wanted, "categories");

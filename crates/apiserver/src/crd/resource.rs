@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use schema::{
-    Catalog, Column, GroupVersion, GroupVersionKind, Resource, Schema, SelectableField, SmolStr, Storage, Subresource,
-    Value,
+    Catalog, Column, GroupVersion, GroupVersionKind, Resource, Schema, SelectableField, SmolStr, Storage,
+    Subresource, Value,
 };
 
 use super::CustomFacts;
@@ -36,7 +36,9 @@ pub fn served_by(definition: &Value) -> Vec<Arc<Served>> {
         .collect();
     let Some((hub, _)) = made.iter().find(|(r, _)| r.version == storage) else { return Vec::new() };
     let served = made.iter().filter(|(_, version)| version.bool_at("served") == Some(true));
-    served.map(|(resource, version)| Arc::new(one(definition, version, resource.clone(), hub.clone()))).collect()
+    served
+        .map(|(resource, version)| Arc::new(one(definition, version, resource.clone(), hub.clone())))
+        .collect()
 }
 
 fn one(definition: &Value, version: &Value, resource: Arc<Resource>, hub: Arc<Resource>) -> Served {
@@ -50,9 +52,10 @@ fn one(definition: &Value, version: &Value, resource: Arc<Resource>, hub: Arc<Re
         terminating: meta::is_deleting(definition),
     };
     let deprecation = match version.bool_at("deprecated") {
-        Some(true) => version.str_at("deprecationWarning").map(str::to_owned).unwrap_or_else(|| {
-            format!("{} {} is deprecated", resource.api_version(), resource.kind)
-        }),
+        Some(true) => version
+            .str_at("deprecationWarning")
+            .map(str::to_owned)
+            .unwrap_or_else(|| format!("{} {} is deprecated", resource.api_version(), resource.kind)),
         _ => String::new(),
     };
     let converts = webhook && resource.version != hub.version;
@@ -88,7 +91,9 @@ fn resource(definition: &Value, version: &Value, storage: &str) -> Result<Resour
         _ => &spec["names"],
     };
     let name = |field: &str| SmolStr::new(names.str_at(field).unwrap_or_default());
-    let list = |field: &str| -> Vec<SmolStr> { names.items_at(field).iter().filter_map(Value::as_smol).cloned().collect() };
+    let list = |field: &str| -> Vec<SmolStr> {
+        names.items_at(field).iter().filter_map(Value::as_smol).cloned().collect()
+    };
     let group = SmolStr::new(spec.str_at("group").unwrap_or_default());
     let version_name = SmolStr::new(version.str_at("name").unwrap_or_default());
     let openapi = &version["schema"]["openAPIV3Schema"];
@@ -105,7 +110,11 @@ fn resource(definition: &Value, version: &Value, storage: &str) -> Result<Resour
         categories: list("categories"),
         namespaced: spec.str_at("scope") == Some("Namespaced"),
         verbs: verbs(&VERBS),
-        subresources: subresources(version, &GroupVersionKind::new(group.clone(), version_name.clone(), kind.clone()), &schema),
+        subresources: subresources(
+            version,
+            &GroupVersionKind::new(group.clone(), version_name.clone(), kind.clone()),
+            &schema,
+        ),
         columns: version.items_at("additionalPrinterColumns").iter().map(column).collect(),
         selectable_fields: version.items_at("selectableFields").iter().filter_map(selectable).collect(),
         storage: Storage {

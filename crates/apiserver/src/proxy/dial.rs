@@ -24,9 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connects, and gives what sends one request.
 pub async fn dial(core: &Arc<Core>, location: &Location) -> ApiResult<http1::SendRequest<Body>> {
-    let unreachable = |why: String| {
-        ApiError::unavailable(format!("error trying to reach service: {why}"))
-    };
+    let unreachable = |why: String| ApiError::unavailable(format!("error trying to reach service: {why}"));
     let address = format!("{}:{}", location.host, location.port);
     let connecting = async {
         let tcp = TcpStream::connect((location.host.as_str(), location.port)).await?;
@@ -69,7 +67,11 @@ enum Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),

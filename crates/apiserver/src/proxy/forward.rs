@@ -5,9 +5,9 @@ use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
+use super::Connect;
 use super::dial::{body_of, dial};
 use super::location::{Location, Scheme};
-use super::Connect;
 use crate::api::Call;
 use crate::http::Body;
 use crate::status::{ApiError, ApiResult};
@@ -40,7 +40,12 @@ pub fn upgrade_of(headers: &HeaderMap) -> Option<&str> {
 
 /// Sends the request to `location` and gives the answer; after `101` the bytes of both sides are passed on until
 /// one of them ends.
-pub async fn forward(call: &Call<'_>, location: &Location, connect: Connect, body: Body) -> ApiResult<Response<Body>> {
+pub async fn forward(
+    call: &Call<'_>,
+    location: &Location,
+    connect: Connect,
+    body: Body,
+) -> ApiResult<Response<Body>> {
     let upgrade = upgrade_of(&call.parts.headers).map(str::to_owned);
     if connect.is_stream() && upgrade.is_none() {
         return Err(ApiError::bad_request("Upgrade request required"));
@@ -101,7 +106,8 @@ fn request(
         headers.insert(UPGRADE, HeaderValue::try_from(upgrade).map_err(wrong)?);
     } else if location.scheme != Scheme::Kubelet {
         let uri = call.parts.uri.path();
-        headers.insert(HeaderName::from_static("x-forwarded-uri"), HeaderValue::try_from(uri).map_err(wrong)?);
+        headers
+            .insert(HeaderName::from_static("x-forwarded-uri"), HeaderValue::try_from(uri).map_err(wrong)?);
         headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
     }
     headers.remove(AUTHORIZATION);
@@ -117,7 +123,11 @@ async fn answer(connect: Connect, response: Response<hyper::body::Incoming>) -> 
         let words = String::from_utf8_lossy(&bytes).trim().to_owned();
         return Err(match code.as_u16() {
             400 => ApiError::bad_request(words),
-            404 => ApiError::new(404, "NotFound", format!("the server could not find the requested resource ({words})")),
+            404 => ApiError::new(
+                404,
+                "NotFound",
+                format!("the server could not find the requested resource ({words})"),
+            ),
             401 | 403 => ApiError::internal(format!("the kubelet refused this server: {words}")),
             code => ApiError::new(code.max(400), "InternalError", words),
         });

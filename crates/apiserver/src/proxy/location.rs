@@ -98,7 +98,8 @@ pub fn streams(call: &Call<'_>, pod: &Value, what: &str) -> ApiResult<Location> 
 pub fn port_forward(call: &Call<'_>, pod: &Value) -> ApiResult<Location> {
     let node = node_of(pod).ok_or_else(|| no_host(pod))?;
     let path = format!("/portForward/{}/{}", meta::namespace(pod), meta::name(pod));
-    let query = query_text(&pairs_of(call.query, &["ports"]).iter().map(|(_, v)| ("port", *v)).collect::<Vec<_>>());
+    let query =
+        query_text(&pairs_of(call.query, &["ports"]).iter().map(|(_, v)| ("port", *v)).collect::<Vec<_>>());
     kubelet(call, node, uri(&path, &query)?)
 }
 
@@ -138,7 +139,9 @@ fn container(call: &Call<'_>, pod: &Value) -> ApiResult<String> {
 fn kubelet(call: &Call<'_>, node: &str, uri: Uri) -> ApiResult<Location> {
     let object = call.core.registry.require("", "nodes", "", node)?;
     let (host, port) = kubelet_address(&object, &call.core.options.kubelet_preferred_address_types)
-        .ok_or_else(|| ApiError::internal(format!("no preferred addresses found; known addresses: [] (node {node})")))?;
+        .ok_or_else(|| {
+            ApiError::internal(format!("no preferred addresses found; known addresses: [] (node {node})"))
+        })?;
     Ok(Location { scheme: Scheme::Kubelet, host, port, uri })
 }
 
@@ -156,7 +159,9 @@ fn kubelet_address(node: &Value, preferred: &[String]) -> Option<(String, u16)> 
 fn rest(call: &Call<'_>) -> ApiResult<Uri> {
     let path = call.parts.uri.path();
     let marker = "/proxy";
-    let below = path.find(&format!("/{}{marker}", call.info.name)).map(|at| at + call.info.name.len() + 1 + marker.len());
+    let below = path
+        .find(&format!("/{}{marker}", call.info.name))
+        .map(|at| at + call.info.name.len() + 1 + marker.len());
     let below = below.or_else(|| path.find(marker).map(|at| at + marker.len())).unwrap_or(path.len());
     let rest = &path[below..];
     let rest = if rest.is_empty() { "/" } else { rest };
@@ -179,8 +184,9 @@ fn scheme_of(text: &str) -> Scheme {
 
 /// pods/proxy
 pub fn pod(call: &Call<'_>, namespace: &str) -> ApiResult<Location> {
-    let (scheme, name, port) = split_name(&call.info.name)
-        .ok_or_else(|| ApiError::bad_request(format!("invalid pod request {}", rules::quote(&call.info.name))))?;
+    let (scheme, name, port) = split_name(&call.info.name).ok_or_else(|| {
+        ApiError::bad_request(format!("invalid pod request {}", rules::quote(&call.info.name)))
+    })?;
     let pod = call.core.registry.require("", "pods", namespace, name)?;
     let port = match port {
         "" => pod
@@ -193,7 +199,12 @@ pub fn pod(call: &Call<'_>, namespace: &str) -> ApiResult<Location> {
     };
     let host = pod.str_at("status.podIP").unwrap_or_default();
     check_address(host)?;
-    Ok(Location { scheme: scheme_of(scheme), host: host.to_owned(), port: port_number(port)?, uri: rest(call)? })
+    Ok(Location {
+        scheme: scheme_of(scheme),
+        host: host.to_owned(),
+        port: port_number(port)?,
+        uri: rest(call)?,
+    })
 }
 
 fn port_number(port: i64) -> ApiResult<u16> {
@@ -214,12 +225,17 @@ fn check_address(host: &str) -> ApiResult<()> {
 
 /// services/proxy: any ready endpoint.
 pub fn service(call: &Call<'_>, namespace: &str) -> ApiResult<Location> {
-    let (scheme, name, port) = split_name(&call.info.name)
-        .ok_or_else(|| ApiError::bad_request(format!("invalid service request {}", rules::quote(&call.info.name))))?;
+    let (scheme, name, port) = split_name(&call.info.name).ok_or_else(|| {
+        ApiError::bad_request(format!("invalid service request {}", rules::quote(&call.info.name)))
+    })?;
     let registry = &call.core.registry;
     let service = registry.require("", "services", namespace, name)?;
     let wanted = service_port(&service, port).ok_or_else(|| {
-        ApiError::unavailable(format!("no service port {} found for service {}", rules::quote(port), rules::quote(name)))
+        ApiError::unavailable(format!(
+            "no service port {} found for service {}",
+            rules::quote(port),
+            rules::quote(name)
+        ))
     })?;
     let mut found: Vec<(String, i64)> = Vec::new();
     for slice in registry.find_all("discovery.k8s.io", "endpointslices", Some(namespace))? {
@@ -227,7 +243,9 @@ pub fn service(call: &Call<'_>, namespace: &str) -> ApiResult<Location> {
             continue;
         }
         let named = |p: &&Value| p.str_at("name").unwrap_or_default() == wanted;
-        let Some(port) = slice.items_at("ports").iter().find(named).and_then(|p| p.int_at("port")) else { continue };
+        let Some(port) = slice.items_at("ports").iter().find(named).and_then(|p| p.int_at("port")) else {
+            continue;
+        };
         for endpoint in slice.items_at("endpoints") {
             if endpoint.bool_at("conditions.ready") != Some(false) {
                 let address = endpoint.items_at("addresses").first().and_then(Value::as_str);
@@ -236,7 +254,10 @@ pub fn service(call: &Call<'_>, namespace: &str) -> ApiResult<Location> {
         }
     }
     if found.is_empty() {
-        return Err(ApiError::unavailable(format!("no endpoints available for service {}", rules::quote(name))));
+        return Err(ApiError::unavailable(format!(
+            "no endpoints available for service {}",
+            rules::quote(name)
+        )));
     }
     let (host, port) = found.swap_remove(crate::service::random_below(found.len()));
     Ok(Location { scheme: scheme_of(scheme), host, port: port_number(port)?, uri: rest(call)? })
@@ -250,15 +271,19 @@ fn service_port(service: &Value, wanted: &str) -> Option<String> {
         "" => ports.first().map(name),
         text => ports
             .iter()
-            .find(|p| p.str_at("name") == Some(text) || p.int_at("port").map(|n| n.to_string()).as_deref() == Some(text))
+            .find(|p| {
+                p.str_at("name") == Some(text)
+                    || p.int_at("port").map(|n| n.to_string()).as_deref() == Some(text)
+            })
             .map(name),
     }
 }
 
 /// nodes/proxy: the kubelet's own API.
 pub fn node(call: &Call<'_>) -> ApiResult<Location> {
-    let (scheme, name, port) = split_name(&call.info.name)
-        .ok_or_else(|| ApiError::bad_request(format!("invalid node request {}", rules::quote(&call.info.name))))?;
+    let (scheme, name, port) = split_name(&call.info.name).ok_or_else(|| {
+        ApiError::bad_request(format!("invalid node request {}", rules::quote(&call.info.name)))
+    })?;
     let mut location = kubelet(call, name, rest(call)?).map_err(|error| match error.code {
         404 => ApiError::not_found(GroupResource::new("", "nodes"), name),
         _ => error,
@@ -284,9 +309,16 @@ mod tests {
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10251}}
         }});
         let prefer = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        assert_eq!(kubelet_address(&node, &prefer(&["ExternalIP", "InternalIP"])), Some(("10.0.0.1".to_owned(), 10251)));
+        assert_eq!(
+            kubelet_address(&node, &prefer(&["ExternalIP", "InternalIP"])),
+            Some(("10.0.0.1".to_owned(), 10251))
+        );
         assert_eq!(kubelet_address(&node, &prefer(&["Hostname"])), Some(("n1".to_owned(), 10251)));
         assert_eq!(kubelet_address(&Value::map(), &prefer(&["Hostname"])), None);
-        assert!(check_address("127.0.0.1").is_err() && check_address("").is_err() && check_address("10.1.1.1").is_ok());
+        assert!(
+            check_address("127.0.0.1").is_err()
+                && check_address("").is_err()
+                && check_address("10.1.1.1").is_ok()
+        );
     }
 }

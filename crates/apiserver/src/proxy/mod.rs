@@ -111,7 +111,8 @@ fn check_method(call: &Call<'_>, connect: Connect) -> ApiResult<()> {
 
 /// Admission, and for WebSockets, which are always GET, the permission to create.
 async fn admit(call: &Call<'_>, served: &Arc<Served>) -> ApiResult<()> {
-    let websocket = forward::upgrade_of(&call.parts.headers).is_some_and(|u| u.eq_ignore_ascii_case("websocket"));
+    let websocket =
+        forward::upgrade_of(&call.parts.headers).is_some_and(|u| u.eq_ignore_ascii_case("websocket"));
     if websocket && call.info.verb == "get" {
         let attributes = Attributes { verb: "create".to_owned(), ..Attributes::of(call.user, call.info) };
         let decision = call.core.authorizer.authorize(&attributes).await;
@@ -138,7 +139,9 @@ pub(crate) fn query_text(pairs: &[(&str, &str)]) -> String {
     let encode = |text: &str| -> String {
         text.bytes()
             .map(|b| match b {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => (b as char).to_string(),
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    (b as char).to_string()
+                }
                 b => format!("%{b:02X}"),
             })
             .collect()

@@ -130,7 +130,9 @@ impl WriteContext<'_> {
 
     /// Starts or shortens the grace period of kinds that have one (`BeforeDelete`).
     fn start_grace(&self, new: &mut Value, old: &Value, options: &DeleteOptions) -> Grace {
-        let Some(period) = self.served.strategy.graceful_seconds(old, options.grace_s) else { return Grace::None };
+        let Some(period) = self.served.strategy.graceful_seconds(old, options.grace_s) else {
+            return Grace::None;
+        };
         if !meta::is_deleting(old) {
             meta::set(new, "deletionTimestamp", meta::timestamp(&*self.registry.clock, period));
             new.make_map().entry_map("metadata").insert("deletionGracePeriodSeconds", period);
@@ -138,7 +140,9 @@ impl WriteContext<'_> {
             return Grace::Started { over: period == 0 };
         }
         let Some(current) = old.int_at("metadata.deletionGracePeriodSeconds") else { return Grace::None };
-        let Some(asked) = options.grace_s.filter(|asked| *asked < current) else { return Grace::AlreadyEnough };
+        let Some(asked) = options.grace_s.filter(|asked| *asked < current) else {
+            return Grace::AlreadyEnough;
+        };
         let asked_at = meta::parse_time(meta::text(old, "deletionTimestamp")).unwrap_or(0) - current;
         let until = jiff::Timestamp::from_second(asked_at + asked).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         meta::set(new, "deletionTimestamp", until.to_string());

@@ -32,8 +32,8 @@ use crate::status::{ApiError, ApiResult, GroupResource};
 pub use convert::{Conversion, hub_equals};
 pub use delete::Deleted;
 pub use filter::Filter;
-pub use own::Own;
 pub use list::{ListPage, ListRequest};
+pub use own::Own;
 pub use read::ObjectEvent;
 pub use served::{ResourceTable, Served};
 pub use update::{Transform, Update};
@@ -61,7 +61,14 @@ pub struct Registry {
 impl Registry {
     /// Over a store, with the built-in resources.
     pub fn new(store: Arc<dyn Store>, resources: ResourceTable, clock: SharedClock) -> Self {
-        Self { store, resources: ArcSwap::from_pointee(resources), changed: tokio::sync::watch::Sender::new(0), clock, addresses: Arc::default(), leases: leases::Leases::default() }
+        Self {
+            store,
+            resources: ArcSwap::from_pointee(resources),
+            changed: tokio::sync::watch::Sender::new(0),
+            clock,
+            addresses: Arc::default(),
+            leases: leases::Leases::default(),
+        }
     }
 
     /// Serves other custom resources than before.

@@ -110,7 +110,8 @@ impl Range {
     /// Takes a free one, from the upper part as long as there is one.
     pub fn take_any(&mut self) -> Result<IpAddr, AllocationError> {
         let usable = self.cidr.usable();
-        let reserved = if usable < MIN_STATIC { 0 } else { (usable / 16).clamp(MIN_STATIC, MAX_STATIC).min(usable) };
+        let reserved =
+            if usable < MIN_STATIC { 0 } else { (usable / 16).clamp(MIN_STATIC, MAX_STATIC).min(usable) };
         for (first, count) in [(reserved, usable - reserved), (0, reserved)] {
             if count == 0 {
                 continue;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use schema::Resource;
 
-use super::traits::{Generation, StatusMetadata, Traits, any_name, dns_label, dns1035_label, path_segment};
 use super::custom::Custom;
 use super::daemon_sets::DaemonSets;
 use super::definitions::Definitions;
@@ -13,6 +12,7 @@ use super::limit_ranges::LimitRanges;
 use super::namespaces::Namespaces;
 use super::pods::Pods;
 use super::services::Services;
+use super::traits::{Generation, StatusMetadata, Traits, any_name, dns_label, dns1035_label, path_segment};
 use super::{Generic, SharedStrategy};
 
 /// The strategy of a resource, built in or custom.

@@ -109,7 +109,12 @@ fn cluster_ips(service: &Value) -> Vec<IpAddr> {
     if kind_of(service) == "ExternalName" {
         return Vec::new();
     }
-    service.items_at("spec.clusterIPs").iter().filter_map(Value::as_str).filter_map(|t| t.parse().ok()).collect()
+    service
+        .items_at("spec.clusterIPs")
+        .iter()
+        .filter_map(Value::as_str)
+        .filter_map(|t| t.parse().ok())
+        .collect()
 }
 
 /// Copies what was given before into an update that does not say it (`patchAllocatedValues`).
@@ -126,7 +131,10 @@ fn keep_allocated(new: &mut Value, old: &Value) {
             }
         } else if no_ips {
             normalize_ips(new);
-        } else if !no_ip && new["spec"]["clusterIP"] != old["spec"]["clusterIP"] && new["spec"]["clusterIPs"] == old["spec"]["clusterIPs"] {
+        } else if !no_ip
+            && new["spec"]["clusterIP"] != old["spec"]["clusterIP"]
+            && new["spec"]["clusterIPs"] == old["spec"]["clusterIPs"]
+        {
             new.remove_at("spec.clusterIPs");
             normalize_ips(new);
         }
@@ -203,7 +211,8 @@ fn drop_dependent_fields(new: &mut Value, old: &Value) {
     }
     if has_ports(old) && !has_ports(new) {
         let same = new.items_at("spec.ports").iter().all(|p| {
-            old.items_at("spec.ports").iter().any(|o| o["nodePort"] == p["nodePort"]) || p["nodePort"].is_zero()
+            old.items_at("spec.ports").iter().any(|o| o["nodePort"] == p["nodePort"])
+                || p["nodePort"].is_zero()
         });
         if same {
             for port in new.at_mut("spec.ports").and_then(Value::as_list_mut).into_iter().flatten() {
@@ -267,9 +276,11 @@ impl Taking {
                     Ok(ip) => self.take_ip(ip, service, &given)?,
                     Err(_) => return Ok(()),
                 },
-                None => self.from.take_any_ip(family).inspect(|ip| self.taken.borrow_mut().0.push(*ip)).map_err(
-                    |e| ApiError::internal(format!("failed to allocate a serviceIP: {e}")),
-                )?,
+                None => self
+                    .from
+                    .take_any_ip(family)
+                    .inspect(|ip| self.taken.borrow_mut().0.push(*ip))
+                    .map_err(|e| ApiError::internal(format!("failed to allocate a serviceIP: {e}")))?,
             };
             ips.push(ip.to_string());
         }
@@ -333,7 +344,12 @@ impl Taking {
         if both && families.len() == 1 {
             families.push(if families[0] == "IPv4" { "IPv6" } else { "IPv4" }.to_owned());
         }
-        if headless && no_selector && available.len() == 1 && families.len() == 2 && policy == "RequireDualStack" {
+        if headless
+            && no_selector
+            && available.len() == 1
+            && families.len() == 2
+            && policy == "RequireDualStack"
+        {
             // Endpoints of such a service are not ours to choose; one family is what the cluster has.
             families.truncate(1);
             service.set("spec.ipFamilyPolicy", "SingleStack");
@@ -362,7 +378,8 @@ impl Taking {
             if asked == 0 && !automatic {
                 continue;
             }
-            let shared = known.iter().find(|(n, p, _)| *n == number && *p != protocol).map(|(.., node)| *node);
+            let shared =
+                known.iter().find(|(n, p, _)| *n == number && *p != protocol).map(|(.., node)| *node);
             let outcome = match (asked, shared) {
                 (0, Some(node)) => Ok(node),
                 (0, None) => self.from.take_any_port().inspect(|p| self.taken.borrow_mut().1.push(*p)),
@@ -375,7 +392,8 @@ impl Taking {
                 Ok(node) => {
                     known.push((number, protocol, node));
                     held.push(node);
-                    if let Some(port) = service.at_mut("spec.ports").and_then(|p| p.as_list_mut()?.get_mut(i)) {
+                    if let Some(port) = service.at_mut("spec.ports").and_then(|p| p.as_list_mut()?.get_mut(i))
+                    {
                         port.insert("nodePort", i64::from(node));
                     }
                 }
@@ -392,7 +410,8 @@ impl Taking {
         if !wants_health_port(service) {
             return Ok(());
         }
-        let asked = service.int_at("spec.healthCheckNodePort").and_then(|p| u16::try_from(p).ok()).unwrap_or(0);
+        let asked =
+            service.int_at("spec.healthCheckNodePort").and_then(|p| u16::try_from(p).ok()).unwrap_or(0);
         let outcome = match asked {
             0 => self.from.take_any_port(),
             asked if before.contains(&asked) => return Ok(()),
@@ -404,9 +423,9 @@ impl Taking {
                 service.set("spec.healthCheckNodePort", i64::from(port));
                 Ok(())
             }
-            Err(error) => {
-                Err(ApiError::internal(format!("failed to allocate requested HealthCheck NodePort {asked}: {error}")))
-            }
+            Err(error) => Err(ApiError::internal(format!(
+                "failed to allocate requested HealthCheck NodePort {asked}: {error}"
+            ))),
         }
     }
 

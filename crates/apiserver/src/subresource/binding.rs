@@ -53,11 +53,8 @@ async fn bind(
 ) -> ApiResult<()> {
     check(binding)?;
     let options_value = options.to_value("CreateOptions");
-    let context = WriteContext {
-        name,
-        subresource: "binding",
-        ..call.write_context(pods, options, &options_value)
-    };
+    let context =
+        WriteContext { name, subresource: "binding", ..call.write_context(pods, options, &options_value) };
     let transform = |live: Option<&Value>| match live {
         Some(live) => assign(live, binding, name),
         None => Err(context.not_found(name)),
@@ -77,7 +74,11 @@ fn check(binding: &Value) -> ApiResult<()> {
     if binding.str_at("target.name").unwrap_or_default().is_empty() {
         errors.push(FieldError::required(&target.child("name"), ""));
     }
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("", "Binding", meta::name(binding), &errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid("", "Binding", meta::name(binding), &errors))
+    }
 }
 
 fn assign(live: &Value, binding: &Value, name: &str) -> ApiResult<Value> {

@@ -44,8 +44,7 @@ pub(super) async fn serve(
     }
     let options_value = eviction["deleteOptions"].clone();
     let write = WriteOptions { dry_run: options.dry_run, ..write };
-    let context =
-        WriteContext { subresource: "", ..call.write_context(served, &write, &options_value) };
+    let context = WriteContext { subresource: "", ..call.write_context(served, &write, &options_value) };
     context.delete(&options).await?;
     done(accept, 201)
 }
@@ -95,7 +94,8 @@ fn unready_may_go(budget: &Value) -> bool {
 
 async fn decrement(call: &Call<'_>, budget: &str, pod: &Value, dry_run: bool) -> ApiResult<()> {
     let registry = &call.core.registry;
-    let budgets = registry.stored_resource("policy", "poddisruptionbudgets").ok_or_else(ApiError::unknown_resource)?;
+    let budgets =
+        registry.stored_resource("policy", "poddisruptionbudgets").ok_or_else(ApiError::unknown_resource)?;
     let options = WriteOptions { dry_run, manager: "kube-apiserver".to_owned(), ..WriteOptions::default() };
     let options_value = options.to_value("UpdateOptions");
     let context = WriteContext {
@@ -132,7 +132,11 @@ fn spend_one(budget: &Value, pod: &str, now: &str) -> ApiResult<Value> {
         return Err(ApiError::forbidden(resource, name, "pdb disruptions allowed is negative"));
     }
     if budget["status"]["disruptedPods"].entries().len() > MAX_DISRUPTED_PODS {
-        return Err(ApiError::forbidden(resource, name, "DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+        return Err(ApiError::forbidden(
+            resource,
+            name,
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
     }
     if allowed == 0 {
         let words = format!(

@@ -28,7 +28,12 @@ pub fn connect(served: &Served, info: &RequestInfo) -> Option<crate::proxy::Conn
 }
 
 /// Serves a subresource that reads or writes objects.
-pub async fn serve(call: &Call<'_>, served: &Arc<Served>, accept: Accept, body: Body) -> ApiResult<Response<Body>> {
+pub async fn serve(
+    call: &Call<'_>,
+    served: &Arc<Served>,
+    accept: Accept,
+    body: Body,
+) -> ApiResult<Response<Body>> {
     let plural = served.resource.plural.as_str();
     match (plural, call.info.subresource.as_str(), call.info.verb) {
         (_, "scale", _) => scale::serve(call, served, accept, body).await,
@@ -49,10 +54,7 @@ pub(crate) async fn decode_body(
     options: &WriteOptions,
     body: Body,
 ) -> ApiResult<Value> {
-    let kind = served
-        .resource
-        .subresource(&call.info.subresource)
-        .ok_or_else(ApiError::unknown_resource)?;
+    let kind = served.resource.subresource(&call.info.subresource).ok_or_else(ApiError::unknown_resource)?;
     let media = body_media(&call.parts.headers, served.resource.custom)?;
     let bytes = body::read(body).await?;
     let expected = Expected { schema: &kind.schema, gvk: kind.kind.clone(), custom: false };

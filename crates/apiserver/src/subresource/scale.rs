@@ -35,7 +35,11 @@ impl Paths {
             };
         }
         let names = |text: &str| text.split('.').map(SmolStr::new).collect();
-        Self { spec: names("spec.replicas"), status: names("status.replicas"), selector: names("spec.selector") }
+        Self {
+            spec: names("spec.replicas"),
+            status: names("status.replicas"),
+            selector: names("spec.selector"),
+        }
     }
 }
 
@@ -111,7 +115,10 @@ async fn write(
             return Err(ApiError::conflict(
                 served.group_resource(),
                 &call.info.name,
-                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(live)),
+                format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                    meta::uid(live)
+                ),
             ));
         }
         if !version.is_empty() && version != meta::resource_version(live) {

@@ -79,7 +79,9 @@ pub(super) async fn serve(
     let options = WriteOptions::parse(OptionsKind::Create, call.query, &call.parts.headers)?;
     let mut request = super::decode_body(call, served, &options, body).await?;
     let Some(issuer) = &call.core.issuer else {
-        return Err(ApiError::not_implemented("service-account tokens without --service-account-signing-key-file"));
+        return Err(ApiError::not_implemented(
+            "service-account tokens without --service-account-signing-key-file",
+        ));
     };
     let (namespace, name) = (call.namespace(served), call.info.name.as_str());
     let account = call.core.registry.require("", "serviceaccounts", namespace, name)?;
@@ -101,7 +103,11 @@ pub(super) async fn serve(
     bind(call, &request["spec"]["boundObjectRef"], &mut claims)?;
     let for_pod = claims.bound_to.as_ref().is_some_and(|(kind, ..)| kind == "Pod");
     let own_audiences = claims.audiences == issuer.default_audiences();
-    if call.core.options.service_account_extend_token_expiration && for_pod && asked == WARN_ONLY_S && own_audiences {
+    if call.core.options.service_account_extend_token_expiration
+        && for_pod
+        && asked == WARN_ONLY_S
+        && own_audiences
+    {
         claims.expires_in_s = EXTENDED_S;
         claims.warn_after_s = Some(asked);
     }
@@ -144,7 +150,9 @@ fn bind(call: &Call<'_>, reference: &Value, claims: &mut TokenClaims) -> ApiResu
         ("v1" | "", "Secret") => ("secrets", claims.namespace.as_str()),
         ("v1" | "", "Node") => ("nodes", ""),
         (version, kind) => {
-            return Err(ApiError::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}")));
+            return Err(ApiError::bad_request(format!(
+                "cannot bind token to object of type {version}, Kind={kind}"
+            )));
         }
     };
     let object = registry.require("", plural, namespace, name)?;
@@ -165,7 +173,8 @@ fn bind(call: &Call<'_>, reference: &Value, claims: &mut TokenClaims) -> ApiResu
             )));
         }
         if let Some(node) = object.str_at("spec.nodeName").filter(|n| !n.is_empty()) {
-            let uid = registry.find("", "nodes", "", node)?.map(|n| meta::uid(&n).to_owned()).unwrap_or_default();
+            let uid =
+                registry.find("", "nodes", "", node)?.map(|n| meta::uid(&n).to_owned()).unwrap_or_default();
             claims.node = Some((node.to_owned(), uid));
         }
     }

@@ -113,11 +113,11 @@ pub fn current(revisions: &[ControllerRevision], wanted: ControllerRevision) -> 
 }
 
 /// The revisions to delete: the oldest that are not in use, above `limit`.
-pub fn surplus<'a>(
-    revisions: &'a [ControllerRevision],
+pub fn surplus(
+    revisions: &[ControllerRevision],
     in_use: impl Fn(&ControllerRevision) -> bool,
     limit: usize,
-) -> Vec<&'a ControllerRevision> {
+) -> Vec<&ControllerRevision> {
     let mut unused: Vec<&ControllerRevision> = revisions.iter().filter(|r| !in_use(r)).collect();
     unused.sort_by_key(|r| r.revision);
     let excess = unused.len().saturating_sub(limit);

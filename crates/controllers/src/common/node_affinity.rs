@@ -30,7 +30,7 @@ fn matches_term(term: &NodeSelectorTerm, node: &Node) -> bool {
         return false;
     }
     let label = |key: &str| node.metadata.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
-    let field = |key: &str| (key == "metadata.name").then(|| node.metadata.name.as_deref()).flatten();
+    let field = |key: &str| node.metadata.name.as_deref().filter(|_| key == "metadata.name");
     expressions.iter().all(|r| meets(r, label(&r.key))) && fields.iter().all(|r| meets(r, field(&r.key)))
 }
 

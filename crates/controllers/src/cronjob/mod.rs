@@ -115,11 +115,11 @@ impl Controller {
             self.delete(cron, &jobs, job).await?;
         }
         let mut status = plan.status;
-        if let Some((job, at)) = plan.start {
-            if let Some(started) = self.start_job(cron, &jobs, &job).await? {
-                status.active.get_or_insert_default().push(reference(&started));
-                status.last_schedule_time = time::time(at);
-            }
+        if let Some((job, at)) = plan.start
+            && let Some(started) = self.start_job(cron, &jobs, &job).await?
+        {
+            status.active.get_or_insert_default().push(reference(&started));
+            status.last_schedule_time = time::time(at);
         }
         self.write_status(key, cron, status).await
     }

@@ -79,14 +79,8 @@ type Port = Option<(String, i32, String, Option<String>)>;
 /// By address and uid: the address and whether it is ready.
 type Addresses = BTreeMap<(String, String), (EndpointAddress, bool)>;
 
-impl PartialOrd for AddressSet {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 /// A set of addresses as a key.
-#[derive(PartialEq, Eq, Ord)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct AddressSet(Vec<((String, String), bool)>);
 
 /// Ports that have the same addresses are one subset.

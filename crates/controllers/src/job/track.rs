@@ -125,7 +125,7 @@ fn end_of(status: &mut JobStatus, over: &JobCondition) -> JobCondition {
 /// Moves noted pods that hold no finalizer any more into the counters.
 pub fn count_released(status: &mut JobStatus, holding: &HashSet<String>) {
     let Some(uncounted) = status.uncounted_terminated_pods.as_mut() else { return };
-    let mut settle = |uids: &mut Option<Vec<String>>, counter: &mut Option<i32>| {
+    let settle = |uids: &mut Option<Vec<String>>, counter: &mut Option<i32>| {
         let Some(list) = uids else { return };
         let before = list.len();
         list.retain(|uid| holding.contains(uid));

@@ -27,7 +27,7 @@ pub enum Health {
     /// It is silent, and its status says so.
     Silent,
     /// It is silent, and this status has to be written.
-    Lost(NodeStatus),
+    Lost(Box<NodeStatus>),
 }
 
 /// `Ready` as the status has it: True, False, Unknown; Unknown if there is none.

@@ -82,9 +82,16 @@ fn listen(
             of_lease.lock().insert(name, Instant::now());
         }
     });
-    let (heard, queue, events) = (heard.clone(), queue.clone(), events.clone());
+    let (heard, queue, events, cache) = (heard.clone(), queue.clone(), events.clone(), nodes.cache());
     nodes.on_event(move |event| {
         let node = event.object();
+        let same_readiness =
+            matches!(event, Event::Updated { old, new } if ready_status(old) == ready_status(new));
+        if !same_readiness {
+            // How its zone is decides whether others are evicted.
+            let troubled = cache.list_where(|other| ready_status(other) != "True");
+            troubled.iter().for_each(|other| queue.add(ObjectKey::of(other.as_ref())));
+        }
         let name = node.metadata.name.clone().unwrap_or_default();
         match event {
             Event::Added(_) => {

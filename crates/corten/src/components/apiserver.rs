@@ -107,7 +107,8 @@ pub async fn run(flags: Flags, scope: TaskScope) -> anyhow::Result<()> {
     }
     let address = SocketAddr::new(flags.bind_address, flags.secure_port);
     crate::settings::check_port(address, "--secure-port")?;
-    let store = store::Embedded::open(&store::Config::new(&flags.data_dir), system_clock()).context("store")?;
+    let store =
+        store::Embedded::open(&store::Config::new(&flags.data_dir), system_clock()).context("store")?;
     let options = options(flags)?;
     let server = apiserver::Server::new(options, Arc::new(store), system_clock(), &scope).await?;
     let tls = server.tls()?;

@@ -151,16 +151,14 @@ fn validate_secret(secret: &Cursor<'_>, out: &mut Errors) {
         }
         "kubernetes.io/dockercfg" => validate_docker(&data, ".dockercfg", out),
         "kubernetes.io/dockerconfigjson" => validate_docker(&data, ".dockerconfigjson", out),
-        "kubernetes.io/basic-auth" => {
-            if data.value.get("username").is_none() && data.value.get("password").is_none() {
-                require("username", out);
-                require("password", out);
-            }
+        "kubernetes.io/basic-auth"
+            if data.value.get("username").is_none() && data.value.get("password").is_none() =>
+        {
+            require("username", out);
+            require("password", out);
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.value.get("ssh-privatekey").is_none_or(Value::is_zero) {
-                out.push(FieldError::required(&data.path.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if data.value.get("ssh-privatekey").is_none_or(Value::is_zero) => {
+            out.push(FieldError::required(&data.path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             require("tls.crt", out);

@@ -24,7 +24,6 @@ pub(super) const RULES: KindRules = KindRules {
     },
     validate: |service, _, out| validate(service, out),
     validate_update,
-    ..KindRules::NONE
 };
 
 const CLIENT_IP_TIMEOUT_S: i64 = 10_800;

@@ -33,7 +33,6 @@ pub(super) const RULES: KindRules = KindRules {
     prepare_update: update::prepare_update,
     validate: validate_create,
     validate_update: update::validate_update,
-    ..KindRules::NONE
 };
 
 const MAX_NAMESERVERS: usize = 3;
