@@ -11,6 +11,7 @@ mod certificates;
 mod claim;
 mod config;
 mod crd;
+mod device;
 mod endpoints;
 mod event;
 mod flow_control;
@@ -143,6 +144,10 @@ pub fn rules_of(group: &str, plural: &str) -> KindRules {
             admission_policy::VALIDATING_BINDINGS
         }
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => webhook::CONFIGURATIONS,
+        ("resource.k8s.io", "deviceclasses") => device::CLASSES,
+        ("resource.k8s.io", "resourceclaims") => device::CLAIMS,
+        ("resource.k8s.io", "resourceclaimtemplates") => device::TEMPLATES,
+        ("resource.k8s.io", "resourceslices") => device::SLICES,
         _ => KindRules::NONE,
     }
 }
