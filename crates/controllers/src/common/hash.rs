@@ -22,11 +22,6 @@ pub fn safe_encode(text: &str) -> String {
     text.bytes().map(|b| char::from(ALPHABET[usize::from(b) % ALPHABET.len()])).collect()
 }
 
-/// `count` random letters of the safe alphabet, as generated names end with.
-pub fn random_suffix(count: usize) -> String {
-    (0..count).map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())])).collect()
-}
-
 /// 32-bit FNV-1a, from a given state.
 pub fn fnv1a(state: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(state, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
@@ -43,6 +38,5 @@ mod tests {
         assert_eq!(object_hash(&object, None), object_hash(&same, None));
         assert_ne!(object_hash(&object, None), object_hash(&object, Some(1)));
         assert!(object_hash(&object, None).bytes().all(|b| ALPHABET.contains(&b)));
-        assert_eq!(random_suffix(5).len(), 5);
     }
 }

@@ -69,11 +69,6 @@ pub fn condition(kind: &str, reason: &str, message: &str, now: Timestamp) -> Job
     }
 }
 
-/// True if nothing is to be done for the job any more.
-pub fn is_finished(observed: &Observed) -> bool {
-    observed.condition(COMPLETE).is_some() || observed.condition(FAILED).is_some()
-}
-
 /// What is to be done with pods. `may_act` is false while the cache lacks what we have made or deleted.
 pub fn plan(observed: &Observed, record: Record, may_act: bool) -> Plan {
     let mut plan = Plan { over: is_over(observed), requeue: deadline(observed), ..Plan::default() };

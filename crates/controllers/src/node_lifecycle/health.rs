@@ -70,7 +70,7 @@ pub fn judge(node: &Node, silent_for: Duration, grace: Grace, now: Timestamp) ->
             }
         }
     }
-    if changed { Health::Lost(status) } else { Health::Silent }
+    if changed { Health::Lost(Box::new(status)) } else { Health::Silent }
 }
 
 #[cfg(test)]
@@ -99,7 +99,7 @@ mod tests {
             .collect();
         assert_eq!(said[0], ("Ready".to_owned(), "NodeStatusUnknown".to_owned()));
         assert_eq!(said[1], ("MemoryPressure".to_owned(), "NodeStatusNeverUpdated".to_owned()));
-        let lost = Node { status: Some(status), ..ready };
+        let lost = Node { status: Some(*status), ..ready };
         assert_eq!(judged(&lost, 50), Health::Silent);
     }
 }

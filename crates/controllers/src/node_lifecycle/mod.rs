@@ -131,7 +131,7 @@ impl Controller {
             Health::Silent => None,
             Health::Lost(status) => {
                 // Taints follow from the conditions, so they are planned when these are written.
-                self.declare_lost(&node, status).await?;
+                self.declare_lost(&node, *status).await?;
                 return Ok(Outcome::Done);
             }
         };

@@ -16,7 +16,7 @@ use super::Admission;
 
 /// Plugins of v1.36 that are on unless disabled, in order. Those of the names that are not made here are listed in
 /// [`NOT_YET`].
-const ON_BY_DEFAULT: [&str; 11] = [
+const ON_BY_DEFAULT: [&str; 10] = [
     "NamespaceLifecycle",
     "ServiceAccount",
     "TaintNodesByCondition",
@@ -27,7 +27,6 @@ const ON_BY_DEFAULT: [&str; 11] = [
     "RuntimeClass",
     "DefaultIngressClass",
     "NodeRestriction",
-    "RBACEscalation",
 ];
 
 /// Upstream's plugins that this server does not have yet; enabling one by name is an error.
