@@ -35,13 +35,13 @@ try together cat $container/memory.oom.group
 try inside kubectl exec limited -- sh -c 'cat /proc/self/cgroup; ls /sys/fs/cgroup'
 try device kubectl exec limited -- sh -c 'mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk'
 try null kubectl exec limited -- sh -c 'echo > /dev/null && head -c 4 /dev/urandom | wc -c'
-try service kubectl exec burst -- wget -q -T 20 -O - http://10.96.0.80/
+try service kubectl exec burst -- wget -q -O - http://10.96.0.80/
 try killed kubectl wait --for=jsonpath={.status.phase}=Failed pod/hungry --timeout=100s
 try hungry kubectl get pod hungry -o json
 try stats kubectl get --raw /api/v1/nodes/vm/proxy/stats/summary
 try log tail -n 60 /var/lib/corten/log/server.log
 try stop corten down
-try left find $pods -name 'pod*' -type d
+try left sh -c "find /sys/fs/cgroup/corten -type d 2>/dev/null"
 try delete corten down --delete
 try gone test ! -e /sys/fs/cgroup/corten
 try mounts grep -c corten /proc/mounts
@@ -160,7 +160,7 @@ fn statistics(vm: &mut Vm) {
 
 fn leaves_nothing(vm: &mut Vm) {
     vm.ok("stop");
-    assert_eq!(vm.finding("left").text, "", "groups of pods are left");
+    assert_eq!(vm.finding("left").text, "", "groups are left");
     vm.ok("delete");
     vm.ok("gone");
     assert_eq!(vm.finding("mounts").text, "0");
