@@ -3,8 +3,8 @@
 use schema::{Map, Value};
 
 use crate::field::{ErrorKind, Errors, FieldError, Path};
-use crate::names::{label_key, label_value, qualified_name};
-use crate::quote;
+use crate::names::{condition_reason, label_key, label_value, qualified_name};
+use crate::{Cursor, quote};
 
 /// Most bytes of all annotations together (`TotalAnnotationSizeLimitB`).
 pub const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
@@ -115,6 +115,36 @@ pub fn validate_object_meta_update(new: &Value, old: &Value, path: &Path<'_>) ->
 pub fn immutable(new: Option<&Value>, old: Option<&Value>, path: &Path<'_>) -> Option<FieldError> {
     let set = |v: Option<&Value>| v.filter(|v| !v.is_zero()).cloned();
     (set(new) != set(old)).then(|| FieldError::invalid(path, new, IMMUTABLE))
+}
+
+/// Checks conditions of a status (`ValidateConditions`).
+pub fn validate_conditions(c: &Cursor<'_>, out: &mut Errors) {
+    const MAX_REASON_BYTES: usize = 1024;
+    const MAX_MESSAGE_BYTES: usize = 32 * 1024;
+    for (i, condition) in c.items().enumerate() {
+        let kind = condition.field("type");
+        if c.value.items()[..i].iter().any(|other| &other["type"] == kind.value) {
+            kind.duplicate(out);
+        }
+        kind.check(out, label_key);
+        condition.field("status").among(out, &["False", "True", "Unknown"]);
+        if condition.int_of("observedGeneration") < 0 {
+            condition.field("observedGeneration").invalid(out, "must be greater than or equal to zero");
+        }
+        if condition.field("lastTransitionTime").is_empty() {
+            condition.field("lastTransitionTime").required(out, "must be set");
+        }
+        let (reason, message) = (condition.field("reason"), condition.field("message"));
+        match reason.text().is_empty() {
+            true => reason.required(out, "must be set"),
+            false => reason.check(out, condition_reason),
+        }
+        for (field, max) in [(&reason, MAX_REASON_BYTES), (&message, MAX_MESSAGE_BYTES)] {
+            if field.text().len() > max {
+                out.push(FieldError::too_long(&field.path, max));
+            }
+        }
+    }
 }
 
 /// Checks keys and values of labels, or of a selector's `matchLabels`.

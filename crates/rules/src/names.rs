@@ -334,6 +334,24 @@ pub fn port_number(port: i64) -> Messages {
     }
 }
 
+/// A word for machines, as the reason of a condition is.
+pub fn condition_reason(text: &str) -> Messages {
+    let bytes = text.as_bytes();
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let valid = bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.last().is_some_and(|b| word(*b))
+        && bytes.iter().all(|b| word(*b) || matches!(b, b',' | b':'));
+    match valid {
+        true => Messages::new(),
+        false => vec![regex_error(
+            "a condition reason must start with alphabetic character, optionally followed by a string of \
+             alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
+            "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+            &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
+        )],
+    }
+}
+
 /// An IANA service name, as container ports have.
 pub fn port_name(text: &str) -> Messages {
     let mut out = Messages::new();

@@ -48,7 +48,12 @@ fn link_data_sources(claim: &mut Value) {
 
 /// The claim template of a generic ephemeral volume.
 pub(super) fn validate_claim_template(c: &Cursor<'_>, out: &mut Errors) {
-    let metadata = c.field("metadata");
+    validate_template_meta(&c.field("metadata"), out);
+    validate_claim_spec(&c.field("spec"), out);
+}
+
+/// Metadata of an object that is made later (`ValidateTemplateObjectMeta`).
+pub(super) fn validate_template_meta(metadata: &Cursor<'_>, out: &mut Errors) {
     out.extend(validate_annotations(metadata.value.get("annotations"), &metadata.path.child("annotations")));
     out.extend(validate_labels(metadata.value.get("labels"), &metadata.path.child("labels")));
     for (name, value) in metadata.value.entries() {
@@ -56,7 +61,6 @@ pub(super) fn validate_claim_template(c: &Cursor<'_>, out: &mut Errors) {
             metadata.field(name).forbidden(out, "cannot be set");
         }
     }
-    validate_claim_spec(&c.field("spec"), out);
 }
 
 /// Access modes of a claim or volume.

@@ -101,6 +101,7 @@ pub fn rules_of(group: &str, plural: &str) -> KindRules {
         ("", "replicationcontrollers") => workload::CONTROLLERS,
         ("apps", "deployments") => workload::DEPLOYMENTS,
         ("apps", "replicasets") => workload::REPLICA_SETS,
+        ("apps", "controllerrevisions") => workload::REVISIONS,
         ("apps", "daemonsets") => workload::DAEMON_SETS,
         ("apps", "statefulsets") => workload::STATEFUL_SETS,
         ("batch", "jobs") => workload::JOBS,

@@ -29,7 +29,7 @@ impl Server {
     }
 
     fn write(&self) -> Write<'_> {
-        Write { subresource: "", user: "admin", uid: "admin", groups: &self.groups, now: NOW }
+        Write { subresource: "", user: "admin", uid: UID, groups: &self.groups, now: NOW }
     }
 
     fn decode(&self, body: &Value) -> Option<Value> {
@@ -125,9 +125,15 @@ fn allocate(resource: &Resource, object: &mut Value) {
         spec.insert("clusterIP", "10.96.0.5");
     }
     let ip = spec.get_str("clusterIP").unwrap_or("").to_owned();
-    spec.entry("clusterIPs", || Value::from([ip]));
-    spec.entry("ipFamilies", || Value::from(["IPv4"]));
-    spec.entry("ipFamilyPolicy", || Value::str("SingleStack"));
+    spec.entry("clusterIPs", || Value::from([ip.as_str()]));
+    // Endpoints of a headless service without a selector may be of any family.
+    let any = ip == "None" && spec.get("selector").is_none_or(Value::is_zero);
+    let (families, policy): (&[&str], _) = match any {
+        true => (&["IPv4", "IPv6"], "RequireDualStack"),
+        false => (&["IPv4"], "SingleStack"),
+    };
+    spec.entry("ipFamilies", || families.iter().map(|f| Value::str(*f)).collect::<Vec<_>>().into());
+    spec.entry("ipFamilyPolicy", || Value::str(policy));
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         let allocate = spec.get("allocateLoadBalancerNodePorts").and_then(Value::as_bool) != Some(false);
         if let Some(Value::List(ports)) = spec.get_mut("ports") {

@@ -7,7 +7,7 @@ use super::{
     validate_runs_on, validate_selector,
 };
 use crate::Cursor;
-use crate::field::{Errors, FieldError};
+use crate::field::{BadValue, Errors, FieldError};
 use crate::kinds::pod::template::{default_template, validate_template};
 use crate::kinds::{KindRules, Write};
 
@@ -182,8 +182,16 @@ fn validate_controller(controller: &Cursor<'_>, out: &mut Errors) {
         return template.required(out, "");
     }
     if !selector.is_empty() {
-        let wanted = value!({"matchLabels": (selector.value)});
-        validate_match(&wanted, &template, out);
+        let labels = template.field("metadata");
+        let labels = labels.field("labels");
+        if selector.value.entries().iter().any(|(name, wanted)| labels.value.get(name) != Some(wanted)) {
+            let detail = "`selector` does not match template `labels`";
+            labels.invalid_as(
+                out,
+                if labels.is_set() { labels.value.into() } else { BadValue::null() },
+                detail,
+            );
+        }
     }
     validate_template(&template, out);
     validate_runs_on(&template, "ReplicationController", out);

@@ -15,11 +15,32 @@ pub(super) use stateful_set::RULES as STATEFUL_SETS;
 
 use schema::Value;
 
+use super::KindRules;
 use crate::Cursor;
 use crate::field::{Errors, FieldError};
 use crate::label_selector::{is_empty_selector, selector_matches, validate_label_selector};
 use crate::meta::NOT_NEGATIVE;
 use crate::names::percent;
+
+/// ControllerRevisions: snapshots of templates, which never change.
+pub(super) const REVISIONS: KindRules = KindRules {
+    validate: |revision, _, out| validate_revision(revision, out),
+    validate_update: |new, old, _, out| {
+        validate_revision(new, out);
+        new.field("data").immutable(out, &old["data"]);
+    },
+    ..KindRules::NONE
+};
+
+fn validate_revision(revision: &Cursor<'_>, out: &mut Errors) {
+    let data = revision.field("data");
+    match data.value {
+        Value::Null => data.required(out, "data is mandatory"),
+        Value::Map(_) => {}
+        _ => data.invalid_as(out, "<value omitted>", "must be a valid JSON object"),
+    }
+    revision.field("revision").not_negative(out);
+}
 
 /// The selector must be there, well-formed and not empty. `what` is the word of upstream's message.
 fn validate_selector(selector: &Cursor<'_>, what: &str, out: &mut Errors) {
