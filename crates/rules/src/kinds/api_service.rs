@@ -12,7 +12,6 @@ const MAX_VERSION_PRIORITY: i64 = 1000;
 
 pub(super) const RULES: KindRules = KindRules {
     prepare_create: |service, write| {
-        service.remove("status");
         if service["spec"]["service"].is_null() {
             service.insert(
                 "status",

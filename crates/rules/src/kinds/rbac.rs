@@ -17,12 +17,6 @@ pub(super) const ROLES: KindRules = KindRules {
 };
 
 pub(super) const CLUSTER_ROLES: KindRules = KindRules {
-    defaults: |role| {
-        // No rules are null.
-        if role["rules"].is_zero() {
-            role.insert("rules", Value::Null);
-        }
-    },
     validate: |role, _, out| validate_cluster_role(role, out),
     validate_update: |role, _, _, out| validate_cluster_role(role, out),
     ..KindRules::NONE

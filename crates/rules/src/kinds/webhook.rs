@@ -76,10 +76,9 @@ fn validate_hook(hook: &Cursor<'_>, quiet: bool, out: &mut Errors) {
     }
     let effects = hook.field("sideEffects");
     let allowed: &[&str] = if quiet { &QUIET } else { &SIDE_EFFECTS };
-    // The schema does not tell a missing text from an empty one.
-    match effects.text().is_empty() {
-        false => effects.among(out, allowed),
-        true => effects.required(out, format!("must specify one of {}", allowed.join(", "))),
+    match effects.is_set() {
+        true => effects.among(out, allowed),
+        false => effects.required(out, format!("must specify one of {}", allowed.join(", "))),
     }
     let timeout = hook.field("timeoutSeconds");
     if timeout.is_set() && !(1..=MAX_TIMEOUT_S).contains(&timeout.int()) {

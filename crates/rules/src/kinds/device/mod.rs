@@ -81,7 +81,7 @@ fn default_counts(object: &mut Value, path: &str) {
 
 fn validate_class(spec: &Cursor<'_>, out: &mut Errors) {
     validate_selectors(&spec.field("selectors"), out);
-    items(&spec.field("config"), MAX_CONFIGS, out, |config, out| opaque(config, out));
+    items(&spec.field("config"), MAX_CONFIGS, out, opaque);
     let name = spec.field("extendedResourceName");
     if name.is_set() && !is_extended(name.text()) {
         name.invalid(out, "must be a valid extended resource name");
