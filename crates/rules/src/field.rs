@@ -244,14 +244,12 @@ impl FieldError {
         Self::new(ErrorKind::NotFound, path, value, "")
     }
 
-    /// `path: Unsupported value: "value": supported values: "a", "b"`, the supported ones in order of the alphabet.
+    /// `path: Unsupported value: "value": supported values: "a", "b"`
     pub fn not_supported(path: &Path<'_>, value: impl Into<BadValue>, supported: &[&str]) -> Self {
-        let mut sorted = supported.to_vec();
-        sorted.sort_unstable();
-        let detail = match sorted.is_empty() {
+        let detail = match supported.is_empty() {
             true => String::new(),
             false => {
-                let quoted: Vec<String> = sorted.into_iter().map(quote).collect();
+                let quoted: Vec<String> = supported.iter().map(|text| quote(text)).collect();
                 format!("supported values: {}", quoted.join(", "))
             }
         };
@@ -358,7 +356,7 @@ mod tests {
                 r#"spec.containers[0].name: Invalid value: "a\"b": must be so"#,
             ),
             (
-                FieldError::not_supported(&spec.child("type"), "x", &["b", "a"]),
+                FieldError::not_supported(&spec.child("type"), "x", &["a", "b"]),
                 r#"spec.type: Unsupported value: "x": supported values: "a", "b""#,
             ),
             (FieldError::duplicate(&first.key("k"), 3), "spec.containers[0][k]: Duplicate value: 3"),

@@ -12,7 +12,7 @@ use crate::quantities::{quantity, validate_amount, validate_positive};
 use super::{KindRules, Write};
 
 pub(super) const ACCESS_MODES: [&str; 4] =
-    ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
+    ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 pub(super) const RULES: KindRules = KindRules {

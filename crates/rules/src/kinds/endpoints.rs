@@ -75,7 +75,7 @@ fn validate_slice(slice: &Cursor<'_>, out: &mut Errors) {
     let kind = slice.field("addressType");
     match kind.text() {
         "" => kind.required(out, ""),
-        _ => kind.among(out, &["IPv4", "IPv6", "FQDN"]),
+        _ => kind.among(out, &["FQDN", "IPv4", "IPv6"]),
     }
     let endpoints = slice.field("endpoints");
     if endpoints.len() > MAX_ENDPOINTS {

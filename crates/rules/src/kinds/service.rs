@@ -28,7 +28,7 @@ pub(super) const RULES: KindRules = KindRules {
 
 const CLIENT_IP_TIMEOUT_S: i64 = 10_800;
 const MAX_CLIENT_IP_TIMEOUT_S: i64 = 86_400;
-const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 const ONLY_LOAD_BALANCER: &str = "may only be used when `type` is 'LoadBalancer'";
 
@@ -268,7 +268,7 @@ fn validate(service: &Cursor<'_>, out: &mut Errors) {
             false => address.each(out, messages),
         }
     }
-    spec.field("type").one_of(out, &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]);
+    spec.field("type").one_of(out, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
     validate_port_uses(&ports, kind, out);
     validate_source_ranges(service, &spec, kind, out);
     validate_balancing(service, &spec, kind, out);
@@ -382,7 +382,7 @@ fn validate_cluster_ips(spec: &Cursor<'_>, headless: bool, out: &mut Errors) {
         }
     }
     if spec.has("ipFamilyPolicy") {
-        spec.field("ipFamilyPolicy").among(out, &["SingleStack", "PreferDualStack", "RequireDualStack"]);
+        spec.field("ipFamilyPolicy").among(out, &["PreferDualStack", "RequireDualStack", "SingleStack"]);
     }
     let mut wrong = false;
     for (i, address) in ips.items().enumerate() {
@@ -557,7 +557,7 @@ fn validate_load_balancer(service: &Cursor<'_>, out: &mut Errors) {
         match (mode.is_set(), address.text().is_empty()) {
             (false, false) => mode.required(out, "must be specified when `ip` is set"),
             (true, true) => mode.forbidden(out, "may not be specified when `ip` is not set"),
-            (true, false) => mode.among(out, &["VIP", "Proxy"]),
+            (true, false) => mode.among(out, &["Proxy", "VIP"]),
             (false, true) => {}
         }
         if !host.text().is_empty() {

@@ -11,7 +11,7 @@ use crate::Cursor;
 use crate::field::{Errors, FieldError};
 use crate::names::{dns1123_label, port_name, port_number};
 
-const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 /// Fields that an ephemeral container may not have.
 const NOT_EPHEMERAL: [&str; 8] = [

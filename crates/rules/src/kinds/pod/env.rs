@@ -7,11 +7,11 @@ use crate::quantities::quantity;
 
 const RESOURCE_FIELDS: [&str; 6] = [
     "limits.cpu",
-    "limits.memory",
     "limits.ephemeral-storage",
+    "limits.memory",
     "requests.cpu",
-    "requests.memory",
     "requests.ephemeral-storage",
+    "requests.memory",
 ];
 /// Fields of a pod that variables may take.
 const ENV_FIELDS: [&str; 9] = [
@@ -27,7 +27,7 @@ const ENV_FIELDS: [&str; 9] = [
 ];
 /// Fields of a pod that files of a volume may take.
 pub(super) const FILE_FIELDS: [&str; 5] =
-    ["metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations", "metadata.uid"];
+    ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 /// All that the downward API knows of.
 const KNOWN_FIELDS: [&str; 13] = [
     "metadata.annotations",

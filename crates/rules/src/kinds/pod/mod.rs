@@ -103,7 +103,7 @@ pub(super) fn validate_pod_spec(spec: &Cursor<'_>, pod_name: &str, is_pod: bool,
     resources::validate_pod_resources(spec, out);
     containers::validate_host_network_ports(spec, is_pod, out);
     spec.field("restartPolicy").one_of(out, &["Always", "OnFailure", "Never"]);
-    spec.field("dnsPolicy").one_of(out, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]);
+    spec.field("dnsPolicy").one_of(out, &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
     let selector = spec.field("nodeSelector");
     out.extend(validate_labels(Some(selector.value), &selector.path));
     security::validate_pod_context(spec, out);
@@ -153,7 +153,7 @@ fn validate_names(spec: &Cursor<'_>, out: &mut Errors) {
         spec.field("runtimeClassName").check(out, dns1123_subdomain);
     }
     if spec.has("preemptionPolicy") {
-        spec.field("preemptionPolicy").one_of(out, &["PreemptLowerPriority", "Never"]);
+        spec.field("preemptionPolicy").one_of(out, &["Never", "PreemptLowerPriority"]);
     }
 }
 

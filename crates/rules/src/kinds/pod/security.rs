@@ -36,7 +36,7 @@ pub(super) fn validate_pod_context(spec: &Cursor<'_>, out: &mut Errors) {
     }
     validate_sysctls(spec, &c.field("sysctls"), out);
     for (name, allowed) in [
-        ("fsGroupChangePolicy", ["OnRootMismatch", "Always"]),
+        ("fsGroupChangePolicy", ["Always", "OnRootMismatch"]),
         ("supplementalGroupsPolicy", ["Merge", "Strict"]),
         ("seLinuxChangePolicy", ["Recursive", "MountOption"]),
     ] {
