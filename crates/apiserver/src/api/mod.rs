@@ -20,7 +20,7 @@ use http::request::Parts;
 use schema::{GroupVersion, Value};
 
 use crate::core::Core;
-use crate::http::negotiate::{Accept, accept};
+use crate::http::negotiate::accept;
 use crate::http::{Body, respond};
 use crate::registry::{Served, Warnings, WriteContext, WriteOptions};
 use crate::request::{Query, RequestInfo};
