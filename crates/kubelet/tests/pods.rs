@@ -202,3 +202,62 @@ async fn a_pod_with_a_deadline_fails_at_it() {
     let pod = node.until_phase(&path, "Failed").await;
     assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
 }
+
+#[tokio::test]
+async fn hooks_run_after_the_start_and_before_the_end() {
+    let node = Node::start().await;
+    let hook = |command: &str| json!({"exec": {"command": [command]}});
+    let lifecycle = json!({"postStart": hook("up"), "preStop": hook("down")});
+    let path = node.pod("web", json!({"containers": [{"name": "c", "lifecycle": lifecycle}]}));
+    node.until_phase(&path, "Running").await;
+    node.api.delete(&path, 5);
+    node.api.until(&path, |pod| pod.is_none()).await;
+    let calls = node.runtime.calls();
+    let at = |name: &str| calls.iter().position(|c| c == name).unwrap();
+    let hooks: Vec<usize> = (0..calls.len()).filter(|i| calls[*i] == "ExecSync").collect();
+    assert_eq!(hooks.len(), 2, "{calls:?}");
+    assert!(at("StartContainer") < hooks[0] && hooks[1] < at("StopContainer"), "{calls:?}");
+    assert!(at("StopContainer") < at("StopPodSandbox"));
+}
+
+#[tokio::test]
+async fn a_failed_start_hook_ends_the_container() {
+    let node = Node::start().await;
+    node.runtime.set_command("up", 1);
+    let lifecycle = json!({"postStart": {"exec": {"command": ["up"]}}});
+    let path = node.pod("web", json!({"containers": [{"name": "c", "lifecycle": lifecycle}]}));
+    node.until_waiting(&path, "PostStartHookError").await;
+    assert!(node.api.event_reasons().contains(&"FailedPostStartHook".to_owned()));
+}
+
+#[tokio::test]
+async fn a_resize_is_refused_clearly() {
+    let node = Node::start().await;
+    let spec = |cpu: &str| json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]});
+    let path = node.pod("web", spec("100m"));
+    node.until_phase(&path, "Running").await;
+    let mut pod = node.api.get(&path).unwrap();
+    pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "200m".into();
+    node.api.put(&path, pod);
+    let refused = |pod: Option<&serde_json::Value>| {
+        let conditions = pod.and_then(|p| p["status"]["conditions"].as_array());
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|c| c["type"] == "PodResizePending" && c["reason"] == "Infeasible")
+    };
+    let pod = node.api.until(&path, refused).await.unwrap();
+    assert_eq!(pod["status"]["containerStatuses"][0]["resources"]["requests"]["cpu"], "100m");
+}
+
+#[tokio::test]
+async fn what_cannot_be_given_is_said() {
+    let node = Node::start().await;
+    node.pod("web", json!({"containers": [{"name": "c"}], "hostUsers": false}));
+    node.pod("class", json!({"containers": [{"name": "c"}], "runtimeClassName": "none"}));
+    let told = || node.api.event_reasons().iter().filter(|r| *r == "FailedCreatePodSandBox").count();
+    while told() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.runtime.sandboxes(), 0);
+}

@@ -111,3 +111,25 @@ async fn a_new_kubelet_takes_over_the_volumes_of_the_old_one() {
     node.api.delete(&path, 1);
     node.api.until(&path, |pod| pod.is_none()).await;
 }
+
+#[tokio::test]
+async fn claims_are_resolved_to_paths() {
+    let node = Node::start().await;
+    let data = node.folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let claim =
+        json!({"metadata": {"uid": "claim"}, "spec": {"volumeName": "pv"}, "status": {"phase": "Bound"}});
+    node.api.put("/api/v1/namespaces/default/persistentvolumeclaims/data", claim);
+    let volume = json!({"metadata": {}, "spec": {"hostPath": {"path": data}, "claimRef": {"uid": "claim"}}});
+    node.api.put("/api/v1/persistentvolumes/pv", volume);
+    let spec = json!({
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}],
+        "containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/data"}]}],
+    });
+    let path = node.pod("web", spec);
+    node.until_phase(&path, "Running").await;
+    assert_eq!(node.runtime.config("c").mounts[0].host_path, data.to_str().unwrap());
+    node.api.delete(&path, 1);
+    node.api.until(&path, |pod| pod.is_none()).await;
+    assert!(data.exists());
+}

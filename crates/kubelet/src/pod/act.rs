@@ -40,7 +40,12 @@ impl PodWorker {
     pub(super) async fn act(&mut self, plan: Plan) -> Step {
         let mut changed = false;
         for action in plan.actions {
-            match self.act_one(action, &mut changed).await {
+            let started = self.shared.clock.instant();
+            let step = action.clone();
+            let done = self.act_one(action, &mut changed).await;
+            let took_ms = self.shared.clock.instant().duration_since(started).as_millis() as u64;
+            tracing::debug!(pod = %self.uid, ?step, took_ms, "step done");
+            match done {
                 Ok(()) => {}
                 Err(pause) => return Step::Wait(Some(pause)),
             }
