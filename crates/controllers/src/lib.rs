@@ -13,6 +13,7 @@ pub use config::{Config, Selection, SelectionError};
 pub use context::Clients;
 pub use registry::{Registration, registrations};
 
+mod autoscaler;
 mod bootstrap;
 mod certificates;
 mod clusterrole_aggregation;
@@ -31,6 +32,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod node_ttl;
 mod pod_gc;
+mod pv_binder;
 mod replicaset;
 mod resource_quota;
 mod root_ca;

@@ -61,6 +61,15 @@ impl Matcher {
         selector.map_or_else(|| Ok(Self::nothing()), Self::new)
     }
 
+    /// A selector in the form of a `labelSelector` parameter. None for a text that is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut requirements = Vec::new();
+        for part in split_outside_brackets(text) {
+            requirements.push(parse_requirement(part.trim())?);
+        }
+        Some(Self { requirements, nothing: false })
+    }
+
     /// Labels that all must be there with these values; None for no requirement.
     pub fn labels(labels: Option<&Labels>) -> Self {
         let requirements = labels
@@ -94,6 +103,50 @@ impl Requirement {
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }
+    }
+}
+
+/// The parts between commas that are not in brackets.
+fn split_outside_brackets(text: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts.retain(|part| !part.trim().is_empty());
+    parts
+}
+
+fn parse_requirement(text: &str) -> Option<Requirement> {
+    let requirement = |key: &str, operator, values: &[&str]| {
+        let values = values.iter().map(|v| v.trim().to_owned()).collect();
+        (!key.trim().is_empty()).then(|| Requirement { key: key.trim().to_owned(), operator, values })
+    };
+    if let Some((head, list)) = text.strip_suffix(')').and_then(|t| t.split_once('(')) {
+        let values: Vec<&str> = list.split(',').collect();
+        let head = head.trim();
+        return match head.strip_suffix(" notin") {
+            Some(key) => requirement(key, Operator::NotIn, &values),
+            None => requirement(head.strip_suffix(" in")?, Operator::In, &values),
+        };
+    }
+    if let Some((key, value)) = text.split_once("!=") {
+        return requirement(key, Operator::NotIn, &[value]);
+    }
+    if let Some((key, value)) = text.split_once('=') {
+        return requirement(key, Operator::In, &[value.trim_start_matches('=')]);
+    }
+    match text.strip_prefix('!') {
+        Some(key) => requirement(key, Operator::DoesNotExist, &[]),
+        None => requirement(text, Operator::Exists, &[]),
     }
 }
 
@@ -154,5 +207,8 @@ mod tests {
         let both = selector(serde_json::json!({"matchLabels": {"b": "1"},
             "matchExpressions": [{"key": "a", "operator": "In", "values": ["y", "x"]}]}));
         assert_eq!(both.to_string(), "a in (x,y),b=1");
+        assert_eq!(Matcher::parse(&both.to_string()).unwrap().to_string(), both.to_string());
+        let mixed = Matcher::parse("a!=1, b notin (x, y),c,!d,e==f").unwrap();
+        assert_eq!(mixed.to_string(), "!d,a notin (1),b notin (x,y),c,e=f");
     }
 }
