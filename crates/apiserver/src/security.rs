@@ -61,7 +61,7 @@ impl Security {
             tokens,
             authorizer,
             admission: AdmissionChain::new(admitted),
-            issuer: accounts.can_issue().then(|| accounts as Arc<dyn TokenIssuer>),
+            issuer: accounts.can_issue().then_some(accounts as Arc<dyn TokenIssuer>),
         })
     }
 }

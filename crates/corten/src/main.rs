@@ -31,7 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
-    let called = args.first().map(|a| base_name(a)).unwrap_or_default();
+    let called = args.first().map(base_name).unwrap_or_default();
     // Entries that must stay small and single-threaded come before anything else is set up.
     if cli::PLUGINS.contains(&called.as_str()) {
         return cli::plugin(&called);
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     match args.get(1).and_then(|a| a.to_str()) {
         Some("shim") => cli::shim(args.split_off(2)),
         Some("oci") => cli::oci(&args),
-        Some("cni") => cli::plugin(&args.get(2).map(|a| base_name(a)).unwrap_or_default()),
+        Some("cni") => cli::plugin(&args.get(2).map(base_name).unwrap_or_default()),
         _ => cli::run(args),
     }
 }

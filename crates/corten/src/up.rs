@@ -24,7 +24,10 @@ pub fn up(name: &str, layout: &Layout, wishes: &Wishes) -> anyhow::Result<()> {
     let settings = Settings::read_or_create(layout, name, wishes)?;
     if let Some(pid) = lock::holder(layout)? {
         println!("cluster {name} runs already (process {pid})");
-        return Ok(print_usage(layout));
+        return {
+            print_usage(layout);
+            Ok(())
+        };
     }
     check_ports(&settings)?;
     clusters::note(&settings, layout)?;
@@ -32,7 +35,12 @@ pub fn up(name: &str, layout: &Layout, wishes: &Wishes) -> anyhow::Result<()> {
     let (mut server, reader) = spawn(name, layout)?;
     for line in reader.lines() {
         match line.context("read the server's progress")?.as_str() {
-            READY => return Ok(print_usage(layout)),
+            READY => {
+                return {
+                    print_usage(layout);
+                    Ok(())
+                };
+            }
             progress => println!("  {progress}"),
         }
     }

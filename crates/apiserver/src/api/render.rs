@@ -29,7 +29,7 @@ pub fn entry(call: &Call<'_>, served: &Served, accept: Accept, entry: &Entry) ->
         out.push(b'\n');
         return Ok(respond::bytes(200, Media::Json.name(), out));
     }
-    object(call, served, accept, 200, served.from_hub(memo.decode(entry)?)?)
+    object(call, served, accept, 200, served.convert_from_hub(memo.decode(entry)?)?)
 }
 
 /// True when stored bytes can be copied into the answer.
@@ -50,7 +50,7 @@ pub fn saved(
         *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
         return Ok(response);
     }
-    object(call, served, accept, code, served.from_hub(saved.object)?)
+    object(call, served, accept, code, served.convert_from_hub(saved.object)?)
 }
 
 /// Answers with an object of the served version, in the form asked for.
@@ -136,5 +136,5 @@ fn without_template_generation(object: &Value) -> Value {
 
 /// Entries decoded in the served version.
 pub fn decode_all(served: &Served, entries: &[Arc<Entry>]) -> ApiResult<Vec<Value>> {
-    entries.iter().map(|entry| served.from_hub(memo(entry).decode(entry)?)).collect()
+    entries.iter().map(|entry| served.convert_from_hub(memo(entry).decode(entry)?)).collect()
 }

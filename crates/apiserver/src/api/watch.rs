@@ -171,7 +171,7 @@ impl Encoder {
             out.extend_from_slice(b"}\n");
             return Ok(());
         }
-        let mut object = self.served.from_hub(memo.decode(entry)?)?;
+        let mut object = self.served.convert_from_hub(memo.decode(entry)?)?;
         crate::registry::meta::set(&mut object, "resourceVersion", revision.to_string());
         self.value(out, kind, object)
     }

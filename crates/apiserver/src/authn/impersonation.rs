@@ -24,12 +24,12 @@ pub(crate) async fn impersonate(
     if wanted.name == "system:anonymous" {
         push_once(&mut wanted.groups, "system:unauthenticated");
     } else {
-        if wanted.groups.is_empty() {
-            if let Some((namespace, _)) = service_account(&wanted.name) {
-                let namespace = namespace.to_owned();
-                push_once(&mut wanted.groups, "system:serviceaccounts");
-                push_once(&mut wanted.groups, &format!("system:serviceaccounts:{namespace}"));
-            }
+        if wanted.groups.is_empty()
+            && let Some((namespace, _)) = service_account(&wanted.name)
+        {
+            let namespace = namespace.to_owned();
+            push_once(&mut wanted.groups, "system:serviceaccounts");
+            push_once(&mut wanted.groups, &format!("system:serviceaccounts:{namespace}"));
         }
         if !wanted.groups.iter().any(|g| g == "system:unauthenticated") {
             push_once(&mut wanted.groups, "system:authenticated");

@@ -25,7 +25,7 @@ impl Autoscaling {
 }
 
 impl Conversion for Autoscaling {
-    fn to_hub(&self, mut object: Value) -> ApiResult<Value> {
+    fn convert_to_hub(&self, mut object: Value) -> ApiResult<Value> {
         let mut metrics = Vec::new();
         if let Some(percent) =
             object.remove_at("spec.targetCPUUtilizationPercentage").and_then(|p| p.as_int())
@@ -66,7 +66,7 @@ impl Conversion for Autoscaling {
         normal(&object, &self.hub)
     }
 
-    fn from_hub(&self, mut object: Value) -> ApiResult<Value> {
+    fn convert_from_hub(&self, mut object: Value) -> ApiResult<Value> {
         let metrics = object.remove_at("spec.metrics").unwrap_or_default();
         let current = object.remove_at("status.currentMetrics").unwrap_or_default();
         let conditions = object.remove_at("status.conditions").unwrap_or_default();

@@ -40,11 +40,11 @@ fn rename(mut object: Value, names: impl Iterator<Item = (&'static str, &'static
 }
 
 impl Conversion for Events {
-    fn to_hub(&self, object: Value) -> ApiResult<Value> {
+    fn convert_to_hub(&self, object: Value) -> ApiResult<Value> {
         normal(&rename(object, NAMES.into_iter()), &self.hub)
     }
 
-    fn from_hub(&self, object: Value) -> ApiResult<Value> {
+    fn convert_from_hub(&self, object: Value) -> ApiResult<Value> {
         normal(&rename(object, NAMES.into_iter().map(|(new, old)| (old, new))), &self.served)
     }
 }

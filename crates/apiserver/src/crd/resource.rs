@@ -74,11 +74,11 @@ fn one(definition: &Value, version: &Value, resource: Arc<Resource>, hub: Arc<Re
 struct Webhook;
 
 impl Conversion for Webhook {
-    fn to_hub(&self, _: Value) -> ApiResult<Value> {
+    fn convert_to_hub(&self, _: Value) -> ApiResult<Value> {
         Err(ApiError::not_implemented("conversion of custom resources by webhook"))
     }
 
-    fn from_hub(&self, _: Value) -> ApiResult<Value> {
+    fn convert_from_hub(&self, _: Value) -> ApiResult<Value> {
         Err(ApiError::not_implemented("conversion of custom resources by webhook"))
     }
 }

@@ -29,7 +29,7 @@ pub fn groups(table: &ResourceTable) -> Vec<GroupVersions> {
         let preference = builtin.iter().find(|b| b.name == group.name).map(|b| b.versions.as_slice());
         match preference {
             Some(order) => group.versions.sort_by_key(|v| order.iter().position(|o| o == v)),
-            None => group.versions.sort_by(|a, b| version_priority(b).cmp(&version_priority(a))),
+            None => group.versions.sort_by_key(|version| std::cmp::Reverse(version_priority(version))),
         }
     }
     let place = |name: &str| builtin.iter().position(|b| b.name == name).unwrap_or(usize::MAX);
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn versions_are_ordered_as_upstream_does() {
         let mut versions = ["foo", "v1alpha1", "v2", "v1beta2", "v10", "v1", "v1beta1"];
-        versions.sort_by(|a, b| version_priority(b).cmp(&version_priority(a)));
+        versions.sort_by_key(|version| std::cmp::Reverse(version_priority(version)));
         assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "foo"]);
     }
 }

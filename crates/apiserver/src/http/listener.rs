@@ -57,6 +57,7 @@ pub(crate) async fn serve(
             drop(place);
         });
     }
+    core.health.set_stopping();
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
     Ok(())
 }

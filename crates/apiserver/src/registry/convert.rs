@@ -9,9 +9,9 @@ use crate::status::ApiResult;
 /// Converts objects of one kind between the served and the stored version. `apiVersion` is set by the caller.
 pub trait Conversion: Send + Sync + 'static {
     /// To the stored version.
-    fn to_hub(&self, object: Value) -> ApiResult<Value>;
+    fn convert_to_hub(&self, object: Value) -> ApiResult<Value>;
     /// To the served version.
-    fn from_hub(&self, object: Value) -> ApiResult<Value>;
+    fn convert_from_hub(&self, object: Value) -> ApiResult<Value>;
 }
 
 /// The conversion of a built-in resource, if its fields differ from those stored.
@@ -29,12 +29,12 @@ pub fn hub_equals(resource: &Resource, hub: &Resource) -> bool {
 
 impl super::Served {
     /// An object of the served version, in the stored one.
-    pub fn to_hub(&self, object: Value) -> ApiResult<Value> {
+    pub fn convert_to_hub(&self, object: Value) -> ApiResult<Value> {
         if hub_equals(&self.resource, &self.hub) {
             return Ok(object);
         }
         let mut object = match &self.conversion {
-            Some(conversion) => conversion.to_hub(object)?,
+            Some(conversion) => conversion.convert_to_hub(object)?,
             None => object,
         };
         object.insert("apiVersion", self.hub.api_version());
@@ -42,9 +42,9 @@ impl super::Served {
     }
 
     /// An object of the stored version (or any other that was stored once), in the served one.
-    pub fn from_hub(&self, object: Value) -> ApiResult<Value> {
+    pub fn convert_from_hub(&self, object: Value) -> ApiResult<Value> {
         let mut object = match &self.conversion {
-            Some(conversion) => conversion.from_hub(object)?,
+            Some(conversion) => conversion.convert_from_hub(object)?,
             None => object,
         };
         object.insert("apiVersion", self.resource.api_version());

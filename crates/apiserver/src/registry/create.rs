@@ -29,7 +29,7 @@ impl WriteContext<'_> {
 
     /// Creates an object whose managed fields are right already.
     pub(super) async fn create_tracked(&self, object: Value, now: &str) -> ApiResult<Saved> {
-        let object = self.served.to_hub(object)?;
+        let object = self.served.convert_to_hub(object)?;
         let name = meta::name(&object).to_owned();
         let mut attributes = self.attributes(Operation::Create, &name, object, &Value::Null);
         self.admission.admit(&mut attributes, self.registry).await?;

@@ -26,10 +26,10 @@ impl Filter {
             if term.field == "name" && served.resource.group.is_empty() && served.resource.plural == "nodes" {
                 term.field = SmolStr::new_static("metadata.name");
             }
-            if served.resource.group == "events.k8s.io" {
-                if let Some(stored) = crate::conversions::events::stored_field(&term.field) {
-                    term.field = stored.into();
-                }
+            if served.resource.group == "events.k8s.io"
+                && let Some(stored) = crate::conversions::events::stored_field(&term.field)
+            {
+                term.field = stored.into();
             }
             let known = matches!(term.field.as_str(), "metadata.name" | "metadata.namespace")
                 || served.hub.selectable_fields.iter().any(|f| f.label == term.field);

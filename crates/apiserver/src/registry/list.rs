@@ -46,10 +46,10 @@ impl Registry {
         let prefix = served.key_prefix(Some(namespace));
         let position = self.position(options, &prefix).await?;
         let mut range = KeyRange::prefix(prefix.clone());
-        if let Some(name) = filter.single_name() {
-            if !served.hub.namespaced || !namespace.is_empty() {
-                range = KeyRange::single(format!("{prefix}{name}"));
-            }
+        if let Some(name) = filter.single_name()
+            && (!served.hub.namespaced || !namespace.is_empty())
+        {
+            range = KeyRange::single(format!("{prefix}{name}"));
         }
         if let Some(start) = &position.start {
             range = range.starting_at(start.clone());

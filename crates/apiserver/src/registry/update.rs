@@ -59,14 +59,14 @@ impl WriteContext<'_> {
             return self.create_instead(update, &now).await;
         };
         let old = stored::memo(&entry).decode(&entry)?;
-        let live = self.served.from_hub(old.clone())?;
+        let live = self.served.convert_from_hub(old.clone())?;
         let mut new = (update.transform)(Some(&live))?;
         metadata_rules::match_namespace(self.served, self.namespace, &mut new)?;
         metadata_rules::dedup_owners(&mut new, self.warnings);
         if !update.fields_tracked {
             self.track_fields(Some(&live), &mut new, &now);
         }
-        let new = self.served.to_hub(new)?;
+        let new = self.served.convert_to_hub(new)?;
         let new = self.admit_update(new, &old).await?;
         let unconditional = self.check_version(&new, &old)?;
         let mut new = new;
@@ -337,7 +337,8 @@ fn differs(new: &Value, old: &Value, status: bool) -> bool {
             .entries()
             .iter()
             .filter(|(k, _)| {
-                !matches!(k.as_str(), "metadata" | "apiVersion" | "kind") && !(status && k == "status")
+                let set_apart = matches!(k.as_str(), "metadata" | "apiVersion" | "kind");
+                !set_apart && (!status || k != "status")
             })
             .cloned()
             .collect()

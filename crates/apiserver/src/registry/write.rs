@@ -209,8 +209,8 @@ impl Versions for OtherVersions<'_> {
         let name = version.resource(self.served.resource.plural.clone());
         let table = self.registry.resources.load();
         let target = table.get(&name)?;
-        let hub = self.served.to_hub(object.clone()).ok()?;
-        Some((target.resource.schema.clone(), target.from_hub(hub).ok()?))
+        let hub = self.served.convert_to_hub(object.clone()).ok()?;
+        Some((target.resource.schema.clone(), target.convert_from_hub(hub).ok()?))
     }
 }
 

@@ -91,10 +91,11 @@ impl RequestInfo {
             self.verb = if query.flag("watch") { "watch" } else { "list" };
         }
         // A collection watched by one name is authorized as that object.
-        if matches!(self.verb, "list" | "watch") && self.name.is_empty() {
-            if let Some(name) = query.get("fieldSelector").and_then(single_name) {
-                self.name = name;
-            }
+        if matches!(self.verb, "list" | "watch")
+            && self.name.is_empty()
+            && let Some(name) = query.get("fieldSelector").and_then(single_name)
+        {
+            self.name = name;
         }
         if self.name.is_empty() && self.verb == "delete" {
             self.verb = "deletecollection";

@@ -208,13 +208,12 @@ impl Parser<'_> {
 
     fn check_values(&self, key: &str, operator: Operator, values: &[SmolStr]) -> Result<(), String> {
         for value in values {
-            if matches!(operator, Operator::GreaterThan | Operator::LessThan) {
-                if value.parse::<i64>().is_err() {
-                    return Err(format!(
-                        "values[0][{key}]: Invalid value: {}: for 'Gt', 'Lt' operators, the value must be an integer",
-                        rules::quote(value)
-                    ));
-                }
+            if matches!(operator, Operator::GreaterThan | Operator::LessThan) && value.parse::<i64>().is_err()
+            {
+                return Err(format!(
+                    "values[0][{key}]: Invalid value: {}: for 'Gt', 'Lt' operators, the value must be an integer",
+                    rules::quote(value)
+                ));
             }
             check_at(&format!("values[0][{key}]"), value, label_value(value))?;
         }

@@ -64,10 +64,10 @@ impl Addresses {
         state.ports = Ports::new(ports.0, ports.1);
         for service in services {
             for address in service.items_at("spec.clusterIPs").iter().filter_map(Value::as_str) {
-                if let Some(ip) = address.parse::<IpAddr>().ok() {
-                    if let Some(range) = state.ranges.iter_mut().find(|r| r.contains(ip)) {
-                        let _ = range.take(ip);
-                    }
+                if let Ok(ip) = address.parse::<IpAddr>()
+                    && let Some(range) = state.ranges.iter_mut().find(|r| r.contains(ip))
+                {
+                    let _ = range.take(ip);
                 }
             }
             for port in node_ports(service) {

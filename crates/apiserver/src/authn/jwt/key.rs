@@ -24,7 +24,7 @@ const P256_PREFIX: [u8; 26] = [
 ];
 
 enum Private {
-    P256(EcdsaKeyPair),
+    P256(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -59,7 +59,7 @@ impl Signer {
             PrivateKeyDer::Pkcs8(der) => {
                 let bytes = der.secret_pkcs8_der();
                 match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes, &random) {
-                    Ok(pair) => Private::P256(pair),
+                    Ok(pair) => Private::P256(Box::new(pair)),
                     Err(_) => Private::Rsa(Box::new(
                         RsaKeyPair::from_pkcs8(bytes).map_err(|_| wrong("neither a P-256 nor an RSA key"))?,
                     )),

@@ -143,7 +143,8 @@ mod tests {
     use super::*;
 
     fn rule(verbs: &str, groups: &str, resources: &str, names: &str, urls: &str) -> Rule {
-        let split = |text: &str| text.split(',').filter(|t| *t != "").map(SmolStr::from).collect::<Vec<_>>();
+        let split =
+            |text: &str| text.split(',').filter(|t| !t.is_empty()).map(SmolStr::from).collect::<Vec<_>>();
         let groups = if groups == "core" { vec![SmolStr::default()] } else { split(groups) };
         Rule {
             verbs: split(verbs),
