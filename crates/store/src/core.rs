@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use base::SharedClock;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -17,8 +18,8 @@ use crate::log::{Log, Record, SnapshotMeta, encode_change, encode_record};
 use crate::state::State;
 use crate::txn_exec::{Execution, revoke};
 use crate::{
-    Durability, Error, LeaseId, LeaseStatus, MAX_LEASE_TTL_S, RELAXED_MAX_UNSYNCED, RELAXED_SYNC, Revision,
-    Txn, TxnResult,
+    Durability, Error, Key, LeaseId, LeaseStatus, MAX_LEASE_TTL_S, RELAXED_MAX_UNSYNCED, RELAXED_SYNC,
+    Revision, Setting, Txn, TxnResult,
 };
 
 /// Commands in one batch.
@@ -35,6 +36,10 @@ pub(crate) enum Command {
     LeaseRevoke(LeaseId, Reply<Revision>),
     LeaseKeepAlive(LeaseId, Reply<LeaseStatus>),
     Compact(Revision, Reply<()>),
+    /// Sets a setting that has this version.
+    Setting(Key, u64, Bytes, Reply<u64>),
+    /// Writes a snapshot soon, so that the log before it can go.
+    Checkpoint(Reply<()>),
     /// The last command: everything before it is answered, nothing after it.
     Close(Reply<()>),
 }
@@ -47,6 +52,7 @@ enum Answer {
     Lease(Reply<LeaseStatus>, LeaseStatus),
     Revision(Reply<Revision>, Revision),
     Done(Reply<()>),
+    Version(Reply<u64>, u64),
 }
 
 impl Answer {
@@ -57,6 +63,7 @@ impl Answer {
             Self::Lease(reply, status) => _ = reply.send(Ok(status)),
             Self::Revision(reply, revision) => _ = reply.send(Ok(revision)),
             Self::Done(reply) => _ = reply.send(Ok(())),
+            Self::Version(reply, version) => _ = reply.send(Ok(version)),
         }
     }
 
@@ -66,6 +73,7 @@ impl Answer {
             Self::Lease(reply, _) => _ = reply.send(Err(error)),
             Self::Revision(reply, _) => _ = reply.send(Err(error)),
             Self::Done(reply) => _ = reply.send(Err(error)),
+            Self::Version(reply, _) => _ = reply.send(Err(error)),
         }
     }
 }
@@ -76,7 +84,10 @@ impl Command {
             Self::Txn(_, reply) => _ = reply.send(Err(error)),
             Self::LeaseGrant(_, _, reply) | Self::LeaseKeepAlive(_, reply) => _ = reply.send(Err(error)),
             Self::LeaseRevoke(_, reply) => _ = reply.send(Err(error)),
-            Self::Compact(_, reply) | Self::Close(reply) => _ = reply.send(Err(error)),
+            Self::Setting(.., reply) => _ = reply.send(Err(error)),
+            Self::Compact(_, reply) | Self::Checkpoint(reply) | Self::Close(reply) => {
+                _ = reply.send(Err(error))
+            }
         }
     }
 }
@@ -129,12 +140,14 @@ pub(crate) struct Core {
     health: Arc<Mutex<Option<Error>>>,
     failed: Option<Error>,
     closed: bool,
+    checkpoint_asked: bool,
 }
 
 impl Core {
     pub(crate) fn new(parts: Parts, health: Arc<Mutex<Option<Error>>>) -> Self {
         let state = State::clone(&parts.keyspace.state());
-        Self { parts, state, unsynced: None, checkpointed: 0, health, failed: None, closed: false }
+        let (failed, closed, checkpoint_asked) = (None, false, false);
+        Self { parts, state, unsynced: None, checkpointed: 0, health, failed, closed, checkpoint_asked }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -225,6 +238,13 @@ impl Core {
                 None => _ = reply.send(Err(Error::LeaseNotFound(id))),
             },
             Command::Compact(revision, reply) => self.compact(revision, reply, batch),
+            Command::Setting(name, expected, value, reply) => {
+                self.set_setting(name, expected, value, reply, batch);
+            }
+            Command::Checkpoint(reply) => {
+                self.checkpoint_asked = true;
+                batch.answers.push(Answer::Done(reply));
+            }
             Command::Close(reply) => {
                 batch.closing = true;
                 batch.answers.push(Answer::Done(reply));
@@ -249,6 +269,18 @@ impl Core {
         batch.strict = true;
         let status = self.state.leases.status(id, now.instant).unwrap_or_default();
         batch.answers.push(Answer::Lease(reply, status));
+    }
+
+    fn set_setting(&mut self, name: Key, expected: u64, value: Bytes, reply: Reply<u64>, batch: &mut Batch) {
+        if self.state.settings.get(&name).map_or(0, |setting| setting.version) != expected {
+            _ = reply.send(Err(Error::SettingChanged));
+            return;
+        }
+        let version = expected + 1;
+        batch.record(&Record::Setting { name: name.clone(), version, value: value.clone() });
+        batch.strict = true;
+        self.state.settings.insert(name, Setting { version, value });
+        batch.answers.push(Answer::Version(reply, version));
     }
 
     fn free_lease_id(&self, now: Moment) -> LeaseId {
@@ -354,7 +386,9 @@ impl Core {
             return;
         }
         let threshold = self.parts.checkpoint_bytes.max(self.state.bytes as u64);
-        if log.appended() - self.checkpointed < threshold {
+        let written = log.appended() - self.checkpointed;
+        let asked = std::mem::take(&mut self.checkpoint_asked) && written > 0;
+        if written < threshold && !asked {
             if log.wants_spare() {
                 self.parts.housekeeping.prepare(log.spare().clone());
             }

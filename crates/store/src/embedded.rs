@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use base::{Clock, SharedClock};
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -16,12 +17,13 @@ use crate::disk::{DirDisk, Disk};
 use crate::history::History;
 use crate::keyspace::Keyspace;
 use crate::lease::Moment;
-use crate::log::{Recovered, SnapshotMeta, recover};
+use crate::log::{Recovered, SnapshotMeta, encode_snapshot, recover};
 use crate::state::State;
 use crate::txn_exec::check_limits;
 use crate::{
-    Entry, Error, HistoryLimits, KeyRange, LeaseId, LeaseStatus, RangeOptions, RangeResult, Revision, Store,
-    Txn, TxnResult, WRITE_QUEUE, WatchOptions, Watcher,
+    Entry, Error, HistoryLimits, Key, KeyRange, LeaseId, LeaseStatus, MAX_REQUEST_BYTES, RangeOptions,
+    RangeResult, Revision, SNAPSHOT_QUEUE_CHUNKS, Setting, SnapshotStream, Store, Txn, TxnResult,
+    WRITE_QUEUE, WatchOptions, Watcher,
 };
 
 /// How a store is kept.
@@ -95,7 +97,7 @@ impl Embedded {
 
     /// The same on any disk; [`Config::dir`] is not looked at.
     pub fn open_on(disk: Arc<dyn Disk>, config: &Config, clock: SharedClock) -> Result<Self, Error> {
-        let found = recover(disk, config.segment_bytes, config.history, Moment::of(&*clock))?;
+        let found = recovered(disk, config, Moment::of(&*clock))?;
         let (housekeeping, tidy) = Housekeeping::threaded().map_err(thread_error)?;
         let parts = parts(found, config, clock, housekeeping);
         Self::start(parts, vec![tidy])
@@ -146,6 +148,40 @@ impl Embedded {
         }
     }
 
+    /// A setting; version zero if it was never set.
+    pub fn setting(&self, name: &str) -> Setting {
+        self.0.keyspace.state().settings.get(name.as_bytes()).cloned().unwrap_or_default()
+    }
+
+    /// Sets a setting whose version is `expected`; gives the new version.
+    ///
+    /// # Errors
+    /// [`Error::SettingChanged`], [`Error::TooLarge`].
+    pub async fn set_setting(&self, name: &str, expected: u64, value: Bytes) -> Result<u64, Error> {
+        let (size, limit) = (name.len() + value.len(), MAX_REQUEST_BYTES);
+        if size > limit {
+            return Err(Error::TooLarge { what: "setting", size, limit });
+        }
+        self.ask(|reply| Command::Setting(Key::from(name), expected, value, reply)).await
+    }
+
+    /// Has a snapshot written in the background, so that the log before it can go.
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        self.ask(Command::Checkpoint).await
+    }
+
+    /// Bytes of keys and values with their history, and of the newest ones alone.
+    pub fn size_bytes(&self) -> (u64, u64) {
+        let newest = self.0.keyspace.state().bytes as u64;
+        (newest + self.0.keyspace.history_bytes() as u64, newest)
+    }
+
+    /// The newest state as the content of a snapshot file. A thread encodes it as fast as it is taken.
+    pub fn snapshot_stream(&self) -> Result<SnapshotStream, Error> {
+        let state = State::clone(&self.0.keyspace.state());
+        stream_snapshot(state, self.0.keyspace.compact_revision())
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let inbox = &self.0.inbox;
         inbox.places.acquire().await.map_err(|_| Error::Closed)?.forget();
@@ -153,6 +189,11 @@ impl Embedded {
         inbox.push(command(reply));
         answer.await.unwrap_or(Err(Error::Closed))
     }
+}
+
+/// What is in a data directory, which is made if it is not there.
+pub(crate) fn recovered(disk: Arc<dyn Disk>, config: &Config, now: Moment) -> Result<Recovered, Error> {
+    recover(disk, config.segment_bytes, config.history, now)
 }
 
 /// The parts of a core over what was found on disk.
@@ -172,6 +213,28 @@ pub(crate) fn parts(
         quota_bytes: config.quota_bytes,
         checkpoint_bytes: config.checkpoint_bytes,
     }
+}
+
+/// A state as the content of a snapshot file; its history up to `compacted` was given up.
+pub(crate) fn stream_snapshot(state: State, compacted: Revision) -> Result<SnapshotStream, Error> {
+    let (sender, chunks) = tokio::sync::mpsc::channel(SNAPSHOT_QUEUE_CHUNKS);
+    let revision = state.revision;
+    // Lengths, revisions and checksums are a few dozen bytes per entry.
+    let total_bytes = (state.bytes + state.map.len() * 16) as u64;
+    let meta = SnapshotMeta { seq: 0, compacted, relaxed: false };
+    let encode = move || {
+        // A reader that went away ends it as well.
+        let ended = encode_snapshot(&state, meta, &mut |bytes| {
+            sender.blocking_send(Ok(Bytes::from(bytes))).map_err(|_| Error::Closed)
+        });
+        if let Err(error) = ended {
+            _ = sender.blocking_send(Err(error));
+        }
+    };
+    let thread = std::thread::Builder::new().name("store-snapshot".to_owned());
+    // The thread ends with the stream that it feeds.
+    thread.spawn(encode).map_err(thread_error)?;
+    Ok(SnapshotStream { revision, total_bytes, chunks })
 }
 
 fn thread_error(source: std::io::Error) -> Error {

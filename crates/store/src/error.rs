@@ -43,6 +43,21 @@ pub enum Error {
     /// The disk is full, or the store's own quota is. Reads go on; writes are refused until a restart with space.
     #[error("no space left for the store: {0}")]
     NoSpace(String),
+    /// No member leads: an election is going on, or there is no quorum (etcd `ErrNoLeader`).
+    #[error("no leader")]
+    NoLeader,
+    /// The members did not agree in time; the request may have been done or not (etcd `ErrTimeout`).
+    #[error("request timed out")]
+    Timeout,
+    /// More requests wait than the store takes (etcd `ErrTooManyRequests`).
+    #[error("too many requests")]
+    Overloaded,
+    /// A setting has another version than the caller saw.
+    #[error("the setting has changed meanwhile")]
+    SettingChanged,
+    /// This kind of store cannot do it.
+    #[error("{0} is not supported by this store")]
+    Unsupported(&'static str),
     /// The store was closed, or is closing.
     #[error("the store is closed")]
     Closed,

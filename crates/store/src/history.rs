@@ -77,6 +77,11 @@ impl History {
         Self { limits, past, marks, since_mark: 0, bytes: 0, compacted: start, hole: None }
     }
 
+    /// Bytes that only the history still holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn compacted(&self) -> Revision {
         self.compacted
     }

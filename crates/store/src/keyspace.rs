@@ -58,6 +58,11 @@ impl Keyspace {
         self.history.read().compacted()
     }
 
+    /// Bytes of keys and values that only the history still holds.
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.history.read().bytes()
+    }
+
     pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
         self.state.load().map.get(key).cloned()
     }

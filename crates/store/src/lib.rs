@@ -4,6 +4,7 @@
 //! of one member; Raft and an external etcd stand behind the same trait.
 
 mod checkpoint;
+mod cluster;
 mod core;
 pub mod disk;
 mod embedded;
@@ -19,12 +20,17 @@ mod log;
 mod revision;
 #[cfg(test)]
 mod sim_tests;
+mod snapshot_file;
 mod state;
 mod store;
 mod txn;
 mod txn_exec;
 mod watch;
 
+pub use cluster::{
+    Alarm, Cluster, ClusterError, Member, MemberId, MemberStatus, SNAPSHOT_QUEUE_CHUNKS, Setting,
+    SingleMember, SnapshotStream,
+};
 pub use embedded::{Config, Embedded};
 pub use entry::{Entry, Memo};
 pub use error::Error;
@@ -32,6 +38,7 @@ pub use history::HistoryLimits;
 pub use key::{Key, KeyRange};
 pub use limits::*;
 pub use revision::{LeaseId, Revision};
+pub use snapshot_file::{SnapshotFile, SnapshotInfo};
 pub use store::{LeaseStatus, RangeOptions, RangeResult, Store};
 pub use txn::{Compare, CompareOp, CompareTarget, Delete, Durability, Op, OpResult, Put, Txn, TxnResult};
 pub use watch::{Event, EventKind, WatchBatch, WatchOptions, Watcher};

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use imbl::OrdMap;
 
 use crate::history::Map;
 use crate::lease::Leases;
-use crate::{Entry, Event, EventKind, Key, LeaseId, Memo, Revision};
+use crate::{Entry, Event, EventKind, Key, LeaseId, Memo, Revision, Setting};
 
 /// A state. A clone is cheap and shares everything.
 #[derive(Clone, Default)]
@@ -16,6 +17,8 @@ pub(crate) struct State {
     /// Keys and values together.
     pub(crate) bytes: usize,
     pub(crate) leases: Leases,
+    /// Small values beside the keyspace, see [`Setting`].
+    pub(crate) settings: OrdMap<Key, Setting>,
 }
 
 impl State {

@@ -13,6 +13,7 @@ const COMPACT: u8 = 5;
 const JUMP: u8 = 6;
 const CLOSE: u8 = 7;
 const RELAXED: u8 = 8;
+const SETTING: u8 = 9;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
@@ -36,6 +37,8 @@ pub(crate) enum Record {
     Close,
     /// From here on relaxed writes may have been answered that are not on disk.
     Relaxed,
+    /// A setting has this version and value now.
+    Setting { name: Key, version: u64, value: Bytes },
 }
 
 /// A write of a change.
@@ -83,6 +86,12 @@ pub(crate) fn encode_change(buffer: &mut Vec<u8>, change: &Change) {
 pub(crate) fn encode_record(buffer: &mut Vec<u8>, record: &Record) {
     let (tag, numbers): (u8, &[u64]) = match record {
         Record::Change { .. } => return,
+        Record::Setting { name, version, value } => {
+            buffer.push(SETTING);
+            put_bytes(buffer, name);
+            put_number(buffer, *version);
+            return put_bytes(buffer, value);
+        }
         Record::LeaseGrant { id, ttl_s, expires_ms } => {
             (LEASE_GRANT, &[id.0 as u64, *ttl_s as u64, *expires_ms as u64])
         }
@@ -167,6 +176,11 @@ impl<'a> Reader<'a> {
             JUMP => Record::Jump { from: self.revision()?, to: self.revision()? },
             CLOSE => Record::Close,
             RELAXED => Record::Relaxed,
+            SETTING => Record::Setting {
+                name: Key::from(self.bytes()?),
+                version: self.number()?,
+                value: Bytes::copy_from_slice(self.bytes()?),
+            },
             _ => return None,
         })
     }
@@ -194,6 +208,7 @@ mod tests {
             Record::LeaseRevoke { id: LeaseId(1) },
             Record::Compact { revision: Revision(300) },
             Record::Jump { from: Revision(1), to: Revision(u64::MAX) },
+            Record::Setting { name: Key::from("auth"), version: 3, value: Bytes::from_static(b"on") },
             Record::Relaxed,
             Record::Close,
         ];

@@ -16,7 +16,7 @@ use crate::disk::Disk;
 use crate::history::{Change, History, HistoryLimits};
 use crate::lease::Moment;
 use crate::state::State;
-use crate::{Error, RELAXED_MAX_UNSYNCED, Revision};
+use crate::{Error, RELAXED_MAX_UNSYNCED, Revision, Setting};
 
 /// What was found.
 pub(crate) struct Recovered {
@@ -289,6 +289,9 @@ impl Replay {
                 self.meta.relaxed = false;
             }
             Record::Relaxed => self.meta.relaxed = true,
+            Record::Setting { name, version, value } => {
+                self.state.settings.insert(name, Setting { version, value });
+            }
         }
     }
 

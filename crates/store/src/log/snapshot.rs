@@ -1,14 +1,16 @@
 //! Snapshots: a whole state in one file of checksummed chunks.
 
+use std::path::Path;
+
 use bytes::Bytes;
 
 use super::frame::u32_at;
 use super::record::{Reader, put_bytes, put_number};
 use super::{FORMAT, TEMPORARY, io_error};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use crate::lease::Moment;
 use crate::state::State;
-use crate::{Entry, Error, Key, Revision};
+use crate::{Entry, Error, Key, Revision, Setting};
 
 const MAGIC: &[u8; 8] = b"cortensn";
 const HEADER: usize = 16;
@@ -19,6 +21,7 @@ const META: u8 = 0;
 const LEASES: u8 = 1;
 const ENTRIES: u8 = 2;
 const END: u8 = 3;
+const SETTINGS: u8 = 4;
 
 /// What a snapshot says beside the entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,10 +45,7 @@ pub(super) fn snapshot_seq(name: &str) -> Option<u64> {
 
 /// Writes chunks one after the other; each one's checksum begins with its number, so none can take another's place.
 struct Chunks<'a> {
-    disk: &'a dyn Disk,
-    name: &'a str,
-    file: Box<dyn DiskFile>,
-    offset: u64,
+    sink: &'a mut dyn FnMut(Vec<u8>) -> Result<(), Error>,
     number: u32,
     buffer: Vec<u8>,
 }
@@ -59,10 +59,8 @@ impl Chunks<'_> {
         chunk.append(&mut self.buffer);
         let crc = chunk_crc(self.number, &chunk[8..]);
         chunk[4..8].copy_from_slice(&crc.to_le_bytes());
-        self.file.write_at(&chunk, self.offset).map_err(io_error(self.disk, "write", self.name))?;
-        self.offset += chunk.len() as u64;
         self.number += 1;
-        Ok(())
+        (self.sink)(chunk)
     }
 }
 
@@ -78,14 +76,13 @@ pub(crate) fn write_snapshot(disk: &dyn Disk, state: &State, meta: SnapshotMeta)
     let name = snapshot_name(meta.seq);
     let temporary = format!("{name}{TEMPORARY}");
     let mut file = disk.create(&temporary, 0).map_err(io_error(disk, "create", &temporary))?;
-    let mut header = [0; HEADER];
-    header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-    file.write_at(&header, 0).map_err(io_error(disk, "write", &temporary))?;
-    let offset = HEADER as u64;
-    let mut chunks = Chunks { disk, name: &temporary, file, offset, number: 0, buffer: Vec::new() };
-    write_chunks(&mut chunks, state, meta)?;
-    chunks.file.sync().map_err(io_error(disk, "sync", &temporary))?;
+    let mut offset = 0;
+    encode_snapshot(state, meta, &mut |bytes| {
+        file.write_at(&bytes, offset).map_err(io_error(disk, "write", &temporary))?;
+        offset += bytes.len() as u64;
+        Ok(())
+    })?;
+    file.sync().map_err(io_error(disk, "sync", &temporary))?;
     disk.rename(&temporary, &name).map_err(io_error(disk, "rename", &temporary))?;
     disk.sync_names().map_err(io_error(disk, "sync", ""))?;
     let names = disk.list().map_err(io_error(disk, "list", ""))?;
@@ -93,6 +90,19 @@ pub(crate) fn write_snapshot(disk: &dyn Disk, state: &State, meta: SnapshotMeta)
         disk.remove(old).map_err(io_error(disk, "remove", old))?;
     }
     Ok(())
+}
+
+/// Gives the bytes of a snapshot piece by piece to `sink`, whose error ends it.
+pub(crate) fn encode_snapshot(
+    state: &State,
+    meta: SnapshotMeta,
+    sink: &mut dyn FnMut(Vec<u8>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut header = vec![0; HEADER];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    sink(header)?;
+    write_chunks(&mut Chunks { sink, number: 0, buffer: Vec::new() }, state, meta)
 }
 
 fn write_chunks(chunks: &mut Chunks<'_>, state: &State, meta: SnapshotMeta) -> Result<(), Error> {
@@ -107,6 +117,12 @@ fn write_chunks(chunks: &mut Chunks<'_>, state: &State, meta: SnapshotMeta) -> R
         }
     }
     chunks.write(LEASES)?;
+    for (name, setting) in &state.settings {
+        put_bytes(&mut chunks.buffer, name);
+        put_number(&mut chunks.buffer, setting.version);
+        put_bytes(&mut chunks.buffer, &setting.value);
+        chunks.write(SETTINGS)?;
+    }
     for entry in state.map.values() {
         put_bytes(&mut chunks.buffer, &entry.key);
         put_bytes(&mut chunks.buffer, &entry.value);
@@ -127,24 +143,38 @@ pub(super) fn read_snapshot(
     name: &str,
     now: Moment,
 ) -> Result<(State, SnapshotMeta), Error> {
+    let bytes = super::recover::read_file(disk, name)?;
+    let (state, meta, end) = decode_snapshot(&bytes, &disk.path(name), now)?;
+    if end == bytes.len() {
+        return Ok((state, meta));
+    }
+    let detail = "something follows the end".to_owned();
+    Err(Error::Corrupt { file: disk.path(name), offset: end as u64, detail })
+}
+
+/// Reads a snapshot from its bytes, which came from `file`; gives where it ends as well.
+pub(crate) fn decode_snapshot(
+    bytes: &[u8],
+    file: &Path,
+    now: Moment,
+) -> Result<(State, SnapshotMeta, usize), Error> {
     let corrupt = |offset: usize, detail: &str| Error::Corrupt {
-        file: disk.path(name),
+        file: file.to_owned(),
         offset: offset as u64,
         detail: detail.to_owned(),
     };
-    let bytes = super::recover::read_file(disk, name)?;
-    if bytes.len() < HEADER || !bytes.starts_with(MAGIC) || u32_at(&bytes, 8) != FORMAT {
+    if bytes.len() < HEADER || !bytes.starts_with(MAGIC) || u32_at(bytes, 8) != FORMAT {
         return Err(corrupt(0, "this is not a snapshot of this format"));
     }
     let (mut state, mut meta) = (State::default(), SnapshotMeta::default());
     let (mut at, mut number) = (HEADER, 0);
     loop {
-        let chunk = chunk(&bytes, at, number).ok_or_else(|| corrupt(at, "a chunk is damaged or missing"))?;
+        let chunk = chunk(bytes, at, number).ok_or_else(|| corrupt(at, "a chunk is damaged or missing"))?;
         let mut reader = Reader(&chunk[1..]);
         let next = at + 8 + chunk.len();
         if chunk[0] == END {
-            let whole = reader.number() == Some(state.map.len() as u64) && next == bytes.len();
-            return if whole { Ok((state, meta)) } else { Err(corrupt(at, "entries are missing")) };
+            let whole = reader.number() == Some(state.map.len() as u64);
+            return if whole { Ok((state, meta, next)) } else { Err(corrupt(at, "entries are missing")) };
         }
         while !reader.0.is_empty() {
             read_item(chunk[0], &mut reader, &mut state, &mut meta, now)
@@ -185,6 +215,12 @@ fn read_item(
             let value = Bytes::copy_from_slice(reader.bytes()?);
             let at = (reader.revision()?, reader.revision()?, reader.number()?);
             state.restore(Entry::new(key, value, at, reader.lease()?));
+        }
+        SETTINGS => {
+            let name = Key::from(reader.bytes()?);
+            let version = reader.number()?;
+            let value = Bytes::copy_from_slice(reader.bytes()?);
+            state.settings.insert(name, Setting { version, value });
         }
         _ => return None,
     }
