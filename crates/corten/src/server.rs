@@ -16,6 +16,8 @@ use crate::notify::Notify;
 use crate::settings::{Settings, Wishes};
 use crate::{addons, clusters, components, lock, logging, node, preflight, up};
 
+/// Free space on the disks of volumes, logs and images below which the node evicts pods.
+const LEAST_DISK: &str = "1Gi";
 /// How long a question to cluster DNS may take before it is asked again.
 const DNS_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -191,6 +193,10 @@ impl Cluster {
         config.listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.kubelet_port));
         config.serving = Some(self.certificates.pair("kubelet"));
         config.client_ca_files = vec![self.certificates.authority()];
+        // A share of a disk that the node does not have to itself says little; this much keeps it working.
+        for signal in ["nodefs.available", "imagefs.available"] {
+            config.eviction_hard.insert(signal.to_owned(), LEAST_DISK.to_owned());
+        }
         config
     }
 

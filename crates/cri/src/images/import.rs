@@ -201,7 +201,8 @@ impl Images {
             blobs,
             run: candidate.file.config,
             created_at_ns: disk::now_ns(),
-            pinned: false,
+            // Nothing could pull it again.
+            pinned: true,
         };
         self.register(record, lease).await?;
         Ok(Imported { id, names })
