@@ -32,6 +32,7 @@ mod serving_cert;
 pub mod status;
 pub mod strategies;
 mod subresource;
+mod webhook;
 
 pub use error::Error;
 pub use options::Options;
