@@ -34,6 +34,15 @@ impl AdmissionChain {
         Ok(())
     }
 
+    /// Lets every plugin add what is to be stored with the object.
+    pub async fn charge(&self, attributes: &mut Attributes<'_>, registry: &Registry) -> ApiResult<()> {
+        let operation = attributes.operation;
+        for plugin in self.0.iter().filter(|p| p.handles(operation)) {
+            plugin.charge(attributes, registry).await?;
+        }
+        Ok(())
+    }
+
     /// Tells every plugin how the write ended.
     pub async fn finished(&self, attributes: &Attributes<'_>, stored: bool) {
         for plugin in self.0.iter().filter(|p| p.handles(attributes.operation)) {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use base::UserInfo;
 use schema::{GroupVersionKind, GroupVersionResource, Value};
 
-use crate::registry::Registry;
+use crate::registry::{Registry, Rider};
 use crate::status::{ApiError, ApiResult, GroupResource};
 
 pub use chain::AdmissionChain;
@@ -69,6 +69,10 @@ pub struct Attributes<'a> {
     pub warnings: Vec<String>,
     /// `PLUGIN/KEY` to value, for the audit log.
     pub audit_annotations: Vec<(String, String)>,
+    /// Stored in one transaction with the object; [`Admission::charge`] adds to it.
+    pub riders: Vec<Rider>,
+    /// Kept until the write is stored or has failed: locks.
+    pub held: Vec<Box<dyn std::any::Any + Send + Sync>>,
 }
 
 impl Attributes<'_> {
@@ -85,11 +89,8 @@ impl Attributes<'_> {
     /// The refusal of this write (`admission.NewForbidden`).
     pub fn forbidden(&self, why: impl std::fmt::Display) -> ApiError {
         let name = self.object.str_at("metadata.name").filter(|n| !n.is_empty()).unwrap_or(self.name);
-        let name = if name.is_empty() {
-            self.object.str_at("metadata.generateName").map_or("Unknown", |_| "Unknown")
-        } else {
-            name
-        };
+        let prefix = || self.object.str_at("metadata.generateName").filter(|prefix| !prefix.is_empty());
+        let name = if name.is_empty() { prefix().unwrap_or("Unknown") } else { name };
         ApiError::forbidden(self.group_resource(), name, why)
     }
 }
@@ -111,6 +112,13 @@ pub trait Admission: Send + Sync + 'static {
 
     /// May refuse. Runs after all changes, on the object as it will be stored.
     async fn validate(&self, attributes: &mut Attributes<'_>, registry: &Registry) -> ApiResult<()> {
+        let _ = (attributes, registry);
+        Ok(())
+    }
+
+    /// Adds to `attributes.riders` what must be stored with the object, or refuses. Runs after all of validation, and
+    /// again when one of the riders has changed meanwhile.
+    async fn charge(&self, attributes: &mut Attributes<'_>, registry: &Registry) -> ApiResult<()> {
         let _ = (attributes, registry);
         Ok(())
     }

@@ -24,7 +24,7 @@ pub(super) async fn serve(
     let options_value = options.to_value("CreateOptions");
     let context = call.write_context(served, &options, &options_value);
     let saved = context.create(object).await?;
-    render::saved(call, served, accept, 201, saved)
+    render::saved(call, served, accept, 201, saved).await
 }
 
 /// The request's body as an object of the resource's kind, defaulted.

@@ -38,7 +38,7 @@ pub(super) async fn serve(
         let schema = Catalog::builtin().kind(&GroupVersionKind::new("", "v1", "Status"));
         return respond::object(code, &status, accept, schema);
     }
-    render::object(call, served, accept, code, served.convert_from_hub(deleted.saved.object)?)
+    render::object(call, served, accept, code, served.convert_from_hub(deleted.saved.object).await?)
 }
 
 pub(super) async fn serve_collection(
@@ -53,8 +53,7 @@ pub(super) async fn serve_collection(
     let write = WriteOptions { dry_run: options.dry_run, ..WriteOptions::default() };
     let context = call.write_context(served, &write, &options_value);
     let (revision, deleted) = context.delete_collection(&filter, &list_options, &options).await?;
-    let objects =
-        deleted.into_iter().map(|d| served.convert_from_hub(d.object)).collect::<ApiResult<Vec<_>>>()?;
+    let objects = served.convert_all_from_hub(deleted.into_iter().map(|d| d.object).collect()).await?;
     let meta = list::list_meta(&ListPage { revision, ..ListPage::default() });
     list::of_objects(call, served, accept, meta, objects)
 }

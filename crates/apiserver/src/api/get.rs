@@ -17,5 +17,5 @@ pub(crate) async fn serve(
 ) -> ApiResult<Response<Body>> {
     let version = call.query.get("resourceVersion").unwrap_or_default();
     let entry = call.core.registry.get(served, call.namespace(served), &call.info.name, version).await?;
-    render::entry(call, served, accept, &entry)
+    render::entry(call, served, accept, &entry).await
 }

@@ -22,7 +22,7 @@ pub(super) async fn serve(
     let request =
         ListRequest { served, namespace: call.namespace(served), filter: &filter, options: &options };
     let page = call.core.registry.list(&request).await?;
-    answer(call, served, accept, page)
+    answer(call, served, accept, page).await
 }
 
 /// ListMeta of a page.
@@ -37,12 +37,17 @@ pub(super) fn list_meta(page: &ListPage) -> Value {
     meta
 }
 
-fn answer(call: &Call<'_>, served: &Served, accept: Accept, page: ListPage) -> ApiResult<Response<Body>> {
+async fn answer(
+    call: &Call<'_>,
+    served: &Served,
+    accept: Accept,
+    page: ListPage,
+) -> ApiResult<Response<Body>> {
     if render::is_plain(served, accept) {
         return list_body::response(served, page);
     }
     let meta = list_meta(&page);
-    let objects = render::decode_all(served, &page.entries)?;
+    let objects = render::decode_all(served, &page.entries).await?;
     of_objects(call, served, accept, meta, objects)
 }
 

@@ -142,6 +142,7 @@ impl<'a> Call<'a> {
             options_value,
             admission: &self.core.admission,
             warnings: self.warnings,
+            conversions: crate::registry::Conversions::default(),
         }
     }
 

@@ -82,7 +82,7 @@ pub(crate) async fn serve_patch(
     let update = Update { transform: &transform, fields_tracked: applies, force_create: applies };
     let updated = context.update(&update).await?;
     let code = if updated.created { 201 } else { 200 };
-    render::saved(call, served, accept, code, updated.saved)
+    render::saved(call, served, accept, code, updated.saved).await
 }
 
 /// A patch that was read.

@@ -20,7 +20,12 @@ use crate::status::ApiResult;
 use crate::strategies::daemon_sets::TEMPLATE_GENERATION;
 
 /// Answers with an entry. Plain JSON is copied from the stored bytes.
-pub fn entry(call: &Call<'_>, served: &Served, accept: Accept, entry: &Entry) -> ApiResult<Response<Body>> {
+pub async fn entry(
+    call: &Call<'_>,
+    served: &Served,
+    accept: Accept,
+    entry: &Entry,
+) -> ApiResult<Response<Body>> {
     let memo = memo(entry);
     if is_plain(served, accept) {
         let header = header(&served.resource.kind, &served.resource.api_version());
@@ -29,7 +34,7 @@ pub fn entry(call: &Call<'_>, served: &Served, accept: Accept, entry: &Entry) ->
         out.push(b'\n');
         return Ok(respond::bytes(200, Media::Json.name(), out));
     }
-    object(call, served, accept, 200, served.convert_from_hub(memo.decode(entry)?)?)
+    object(call, served, accept, 200, served.convert_from_hub(memo.decode(entry)?).await?)
 }
 
 /// True when stored bytes can be copied into the answer.
@@ -38,7 +43,7 @@ pub fn is_plain(served: &Served, accept: Accept) -> bool {
 }
 
 /// Answers with what a write saved.
-pub fn saved(
+pub async fn saved(
     call: &Call<'_>,
     served: &Served,
     accept: Accept,
@@ -46,11 +51,11 @@ pub fn saved(
     saved: Saved,
 ) -> ApiResult<Response<Body>> {
     if let (Some(stored), true) = (&saved.entry, is_plain(served, accept)) {
-        let mut response = entry(call, served, accept, stored)?;
+        let mut response = entry(call, served, accept, stored).await?;
         *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
         return Ok(response);
     }
-    object(call, served, accept, code, served.convert_from_hub(saved.object)?)
+    object(call, served, accept, code, served.convert_from_hub(saved.object).await?)
 }
 
 /// Answers with an object of the served version, in the form asked for.
@@ -135,6 +140,7 @@ fn without_template_generation(object: &Value) -> Value {
 }
 
 /// Entries decoded in the served version.
-pub fn decode_all(served: &Served, entries: &[Arc<Entry>]) -> ApiResult<Vec<Value>> {
-    entries.iter().map(|entry| served.convert_from_hub(memo(entry).decode(entry)?)).collect()
+pub async fn decode_all(served: &Served, entries: &[Arc<Entry>]) -> ApiResult<Vec<Value>> {
+    let decoded = entries.iter().map(|entry| memo(entry).decode(entry)).collect::<ApiResult<Vec<_>>>()?;
+    served.convert_all_from_hub(decoded).await
 }

@@ -27,7 +27,7 @@ pub(super) async fn serve(
     let update = Update { transform: &transform, fields_tracked: false, force_create: false };
     let updated = context.update(&update).await?;
     let code = if updated.created { 201 } else { 200 };
-    render::saved(call, served, accept, code, updated.saved)
+    render::saved(call, served, accept, code, updated.saved).await
 }
 
 /// The object's name must be that of the URL.

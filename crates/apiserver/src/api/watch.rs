@@ -98,14 +98,14 @@ impl State {
             () = tokio::time::sleep_until(self.deadline) => {
                 let last = watch.final_bookmark();
                 self.watch = Err(None);
-                self.encoder.item(&mut out, &last?);
+                self.encoder.item(&mut out, &last?).await;
                 return Some(out);
             }
         };
         let mut next = first.map(Some);
         loop {
             match next {
-                Ok(Some(item)) => self.encoder.item(&mut out, &item),
+                Ok(Some(item)) => self.encoder.item(&mut out, &item).await,
                 Ok(None) => return Some(out),
                 Err(error) => {
                     self.encoder.error(&mut out, &error);
@@ -147,9 +147,9 @@ impl Encoder {
         }
     }
 
-    fn item(&mut self, out: &mut Vec<u8>, item: &WatchItem) {
+    async fn item(&mut self, out: &mut Vec<u8>, item: &WatchItem) {
         let done = match item {
-            WatchItem::Event(event) => self.event(out, event),
+            WatchItem::Event(event) => self.event(out, event).await,
             WatchItem::Bookmark { revision, initial_end } => {
                 let bookmark = self.bookmark(*revision, *initial_end);
                 self.value(out, "BOOKMARK", bookmark)
@@ -160,7 +160,7 @@ impl Encoder {
         }
     }
 
-    fn event(&mut self, out: &mut Vec<u8>, event: &ObjectEvent) -> ApiResult<()> {
+    async fn event(&mut self, out: &mut Vec<u8>, event: &ObjectEvent) -> ApiResult<()> {
         let (entry, kind, revision) = event.parts();
         let memo = memo(entry);
         if self.plain {
@@ -171,7 +171,7 @@ impl Encoder {
             out.extend_from_slice(b"}\n");
             return Ok(());
         }
-        let mut object = self.served.convert_from_hub(memo.decode(entry)?)?;
+        let mut object = self.served.convert_from_hub(memo.decode(entry)?).await?;
         crate::registry::meta::set(&mut object, "resourceVersion", revision.to_string());
         self.value(out, kind, object)
     }

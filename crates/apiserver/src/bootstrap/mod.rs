@@ -107,6 +107,7 @@ impl<'a> Maker<'a> {
             options_value: &Value::Null,
             admission: &self.admission,
             warnings: &warnings,
+            conversions: crate::registry::Conversions::default(),
         };
         match transform(None)? {
             object if self.registry.entry(served, namespace, name)?.is_none() => {

@@ -8,7 +8,7 @@ use schema::{
 };
 
 use super::CustomFacts;
-use crate::registry::{Conversion, Served, meta};
+use crate::registry::{Converter, RemoteConversion, Served, meta};
 use crate::status::{ApiError, ApiResult};
 
 /// In the order that upstream's discovery has them for custom resources.
@@ -61,7 +61,7 @@ fn one(definition: &Value, version: &Value, resource: Arc<Resource>, hub: Arc<Re
     let converts = webhook && resource.version != hub.version;
     let strategy = crate::strategies::custom_strategy(resource.clone());
     Served {
-        conversion: converts.then(|| Arc::new(Webhook) as Arc<dyn Conversion>),
+        conversion: converts.then(|| Converter::Remote(Arc::new(Webhook))),
         strategy,
         deprecation,
         custom: Some(Arc::new(facts)),
@@ -73,12 +73,9 @@ fn one(definition: &Value, version: &Value, resource: Arc<Resource>, hub: Arc<Re
 /// Conversion by webhook is not implemented.
 struct Webhook;
 
-impl Conversion for Webhook {
-    fn convert_to_hub(&self, _: Value) -> ApiResult<Value> {
-        Err(ApiError::not_implemented("conversion of custom resources by webhook"))
-    }
-
-    fn convert_from_hub(&self, _: Value) -> ApiResult<Value> {
+#[async_trait::async_trait]
+impl RemoteConversion for Webhook {
+    async fn convert(&self, _: Vec<Value>, _: &Resource) -> ApiResult<Vec<Value>> {
         Err(ApiError::not_implemented("conversion of custom resources by webhook"))
     }
 }

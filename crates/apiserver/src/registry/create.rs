@@ -3,6 +3,7 @@
 use schema::{Presence, Value};
 use store::Revision;
 
+use super::riders::{Refused, Rider};
 use super::write::{Saved, WriteContext, saved};
 use super::{meta, metadata_rules};
 use crate::admission::Operation;
@@ -11,6 +12,15 @@ use crate::strategies::Generation;
 
 /// How often a generated name that is taken is made anew (`maxNameGenerationCreateAttempts`).
 const NAME_ATTEMPTS: usize = 8;
+/// How often a creation is tried again because what is stored with it (a quota, an address) changed meanwhile.
+const CONFLICT_ATTEMPTS: usize = 100;
+
+/// What an attempt came to.
+enum Attempt {
+    Done(Saved),
+    /// Something that is to be stored with the object changed meanwhile.
+    Again,
+}
 
 impl WriteContext<'_> {
     /// Creates an object, given decoded and defaulted in the version of the request.
@@ -29,7 +39,7 @@ impl WriteContext<'_> {
 
     /// Creates an object whose managed fields are right already.
     pub(super) async fn create_tracked(&self, object: Value, now: &str) -> ApiResult<Saved> {
-        let object = self.served.convert_to_hub(object)?;
+        let object = self.served.convert_to_hub(object).await?;
         let name = meta::name(&object).to_owned();
         let mut attributes = self.attributes(Operation::Create, &name, object, &Value::Null);
         self.admission.admit(&mut attributes, self.registry).await?;
@@ -41,7 +51,7 @@ impl WriteContext<'_> {
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
         let mut taken = None;
         for _ in 0..attempts {
-            match self.create_once(admitted.clone(), now).await {
+            match self.create_retrying(&admitted, now).await {
                 Err(error) if generated && error.reason == "AlreadyExists" => taken = Some(error),
                 outcome => return outcome,
             }
@@ -55,7 +65,16 @@ impl WriteContext<'_> {
         })
     }
 
-    async fn create_once(&self, mut object: Value, now: &str) -> ApiResult<Saved> {
+    async fn create_retrying(&self, admitted: &Value, now: &str) -> ApiResult<Saved> {
+        for _ in 0..CONFLICT_ATTEMPTS {
+            if let Attempt::Done(saved) = self.create_once(admitted.clone(), now).await? {
+                return Ok(saved);
+            }
+        }
+        Err(ApiError::modified(self.served.group_resource(), meta::name(admitted)))
+    }
+
+    async fn create_once(&self, mut object: Value, now: &str) -> ApiResult<Attempt> {
         let strategy = &self.served.strategy;
         let context = self.strategy_context(now);
         meta::set(&mut object, "creationTimestamp", now);
@@ -67,7 +86,7 @@ impl WriteContext<'_> {
         let finish = strategy.begin_create(&context, &mut object)?;
         let outcome = self.create_begun(object, &context).await;
         if let Some(finish) = finish {
-            finish(outcome.is_ok() && !self.options.dry_run);
+            finish(matches!(outcome, Ok(Attempt::Done(_))) && !self.options.dry_run);
         }
         outcome
     }
@@ -76,7 +95,7 @@ impl WriteContext<'_> {
         &self,
         mut object: Value,
         context: &crate::strategies::Context<'_>,
-    ) -> ApiResult<Saved> {
+    ) -> ApiResult<Attempt> {
         let strategy = &self.served.strategy;
         self.prepare_new(&mut object);
         strategy.prepare_for_create(context, &mut object);
@@ -98,18 +117,29 @@ impl WriteContext<'_> {
         let name = meta::name(&object).to_owned();
         let mut attributes = self.attributes(Operation::Create, &name, object, &Value::Null);
         self.admission.validate(&mut attributes, self.registry).await?;
-        let object = std::mem::take(&mut attributes.object);
         for warning in attributes.warnings.drain(..) {
             self.warnings.add(warning);
         }
-        if !meta::resource_version(&object).is_empty() {
+        if !meta::resource_version(&attributes.object).is_empty() {
             return Err(ApiError::internal_plain(
                 "resourceVersion should not be set on objects to be created",
             ));
         }
-        let outcome = self.insert(object, &name).await;
-        attributes.object = outcome.as_ref().map_or(Value::Null, |s| s.object.clone());
-        self.admission.finished(&attributes, outcome.is_ok() && !self.options.dry_run).await;
+        self.admission.charge(&mut attributes, self.registry).await?;
+        let mut riders = std::mem::take(&mut attributes.riders);
+        let object = std::mem::take(&mut attributes.object);
+        if !self.options.dry_run {
+            riders.extend(strategy.riders(context, Some(&object), None)?);
+        }
+        let outcome = self.insert(object, &name, riders).await;
+        let done = match &outcome {
+            Ok(Attempt::Done(saved)) => {
+                attributes.object = saved.object.clone();
+                !self.options.dry_run
+            }
+            _ => false,
+        };
+        self.admission.finished(&attributes, done).await;
         outcome
     }
 
@@ -132,18 +162,19 @@ impl WriteContext<'_> {
         }
     }
 
-    async fn insert(&self, object: Value, name: &str) -> ApiResult<Saved> {
+    async fn insert(&self, object: Value, name: &str, riders: Vec<Rider>) -> ApiResult<Attempt> {
         let key = self.served.key(self.namespace, name);
         let exists = || ApiError::already_exists(self.served.group_resource(), name);
         if self.options.dry_run {
             return match self.registry.store.get(key.as_bytes())? {
                 Some(_) => Err(exists()),
-                None => Ok(Saved { object, entry: None }),
+                None => Ok(Attempt::Done(Saved { object, entry: None })),
             };
         }
-        match self.put(&object, &key, Revision::ZERO).await? {
-            Ok(entry) => Ok(saved(object, entry)),
-            Err(_) => Err(exists()),
+        match self.put(&object, &key, Revision::ZERO, riders).await? {
+            Ok(entry) => Ok(Attempt::Done(saved(object, entry))),
+            Err(Refused::Object) => Err(exists()),
+            Err(Refused::Rider) => Ok(Attempt::Again),
         }
     }
 }

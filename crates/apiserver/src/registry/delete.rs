@@ -95,7 +95,7 @@ impl WriteContext<'_> {
             return self.remove(marked, entry).await;
         }
         let key = self.served.key(self.namespace, self.name);
-        match self.put(&marked, &key, Revision(entry.mod_revision.0)).await? {
+        match self.put(&marked, &key, Revision(entry.mod_revision.0), Vec::new()).await? {
             Ok(entry) => self.remove(marked, &entry).await,
             Err(_) => Ok(Attempt::Again),
         }
@@ -156,7 +156,7 @@ impl WriteContext<'_> {
             return kept(Saved { object: new, entry: None });
         }
         let key = self.served.key(self.namespace, self.name);
-        match self.put(&new, &key, Revision(entry.mod_revision.0)).await? {
+        match self.put(&new, &key, Revision(entry.mod_revision.0), Vec::new()).await? {
             Ok(entry) => kept(saved(new, entry)),
             Err(_) => Ok(Attempt::Again),
         }
@@ -167,8 +167,8 @@ impl WriteContext<'_> {
         if self.options.dry_run {
             return gone(object);
         }
-        match self.registry.store.delete_if(entry.key.clone(), entry.mod_revision).await? {
-            Ok((revision, _)) => {
+        match self.delete_entry(entry, &object).await? {
+            Ok(revision) => {
                 let now = self.registry.now();
                 self.served.strategy.after_delete(&self.strategy_context(&now), &object);
                 meta::set(&mut object, "resourceVersion", revision.0.to_string());

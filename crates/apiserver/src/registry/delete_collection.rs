@@ -29,6 +29,7 @@ impl WriteContext<'_> {
                 options_value: self.options_value,
                 admission: self.admission,
                 warnings: self.warnings,
+                conversions: super::Conversions::default(),
             };
             match one.delete(options).await {
                 Ok(_) => {

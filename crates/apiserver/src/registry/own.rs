@@ -60,6 +60,7 @@ impl Own<'_> {
             options_value: &Value::Null,
             admission: &self.admission,
             warnings: &self.warnings,
+            conversions: super::Conversions::default(),
         }
     }
 

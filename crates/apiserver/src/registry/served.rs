@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use schema::{Catalog, GroupVersion, GroupVersionResource, Resource, SmolStr};
 
-use super::convert::{Conversion, conversion_for};
+use super::convert::{Converter, conversion_for};
 use crate::status::GroupResource;
 use crate::strategies::{SharedStrategy, strategy_for};
 
@@ -16,7 +16,7 @@ pub struct Served {
     /// The same resource in the version that is stored, which is this one for most.
     pub hub: Arc<Resource>,
     /// Between `resource` and `hub`; `None` when fields are the same.
-    pub conversion: Option<Arc<dyn Conversion>>,
+    pub conversion: Option<Converter>,
     /// The kind's own rules.
     pub strategy: SharedStrategy,
     /// Deprecation warning for every use; empty for none.

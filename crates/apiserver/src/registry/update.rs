@@ -5,6 +5,7 @@ use rules::{FieldError, Path};
 use schema::Value;
 use store::Revision;
 
+use super::riders::{Refused, Rider};
 use super::write::{Saved, WriteContext, saved};
 use super::{meta, metadata_rules, stored};
 use crate::admission::Operation;
@@ -13,6 +14,9 @@ use crate::strategies::{Generation, StatusMetadata};
 
 /// How often a change that meets another one is tried on the newer object.
 const CONFLICT_ATTEMPTS: usize = 100;
+
+/// How often a change is made anew since its field owners wanted other versions; merging asks in two steps.
+const CONVERSION_ROUNDS: usize = 4;
 
 /// Makes the new object out of the one that is there (`None`: none is), both in the version of the request.
 pub type Transform<'a> = dyn Fn(Option<&Value>) -> ApiResult<Value> + Send + Sync + 'a;
@@ -59,14 +63,9 @@ impl WriteContext<'_> {
             return self.create_instead(update, &now).await;
         };
         let old = stored::memo(&entry).decode(&entry)?;
-        let live = self.served.convert_from_hub(old.clone())?;
-        let mut new = (update.transform)(Some(&live))?;
-        metadata_rules::match_namespace(self.served, self.namespace, &mut new)?;
-        metadata_rules::dedup_owners(&mut new, self.warnings);
-        if !update.fields_tracked {
-            self.track_fields(Some(&live), &mut new, &now);
-        }
-        let new = self.served.convert_to_hub(new)?;
+        let live = self.served.convert_from_hub(old.clone()).await?;
+        let new = self.changed(update, &live, &now).await?;
+        let new = self.served.convert_to_hub(new).await?;
         let new = self.admit_update(new, &old).await?;
         let unconditional = self.check_version(&new, &old)?;
         let mut new = new;
@@ -80,6 +79,27 @@ impl WriteContext<'_> {
             finish(matches!(outcome, Ok(Attempt::Done(_))) && !self.options.dry_run);
         }
         outcome
+    }
+
+    /// The changed object with its owners. What field ownership wants converted by a webhook becomes known by asking
+    /// for it in vain, so that the change is made once more.
+    async fn changed(&self, update: &Update<'_>, live: &Value, now: &str) -> ApiResult<Value> {
+        let once = || {
+            let mut new = (update.transform)(Some(live))?;
+            metadata_rules::match_namespace(self.served, self.namespace, &mut new)?;
+            metadata_rules::dedup_owners(&mut new, self.warnings);
+            if !update.fields_tracked {
+                self.track_fields(Some(live), &mut new, now);
+            }
+            Ok(new)
+        };
+        for _ in 0..CONVERSION_ROUNDS {
+            let outcome = once();
+            if !self.conversions.fetch().await {
+                return outcome;
+            }
+        }
+        once()
     }
 
     async fn create_instead(&self, update: &Update<'_>, now: &str) -> ApiResult<Attempt> {
@@ -191,14 +211,25 @@ impl WriteContext<'_> {
         for warning in attributes.warnings.drain(..) {
             self.warnings.add(warning);
         }
+        self.admission.charge(&mut attributes, self.registry).await?;
+        let mut riders = std::mem::take(&mut attributes.riders);
         let new = std::mem::take(&mut attributes.object);
-        let outcome = self.replace(new, old, entry).await;
+        if !self.options.dry_run {
+            riders.extend(strategy.riders(&context, Some(&new), Some(old))?);
+        }
+        let outcome = self.replace(new, old, entry, riders).await;
         let done = matches!(outcome, Ok(Attempt::Done(_))) && !self.options.dry_run;
         self.admission.finished(&attributes, done).await;
         outcome
     }
 
-    async fn replace(&self, mut new: Value, old: &Value, entry: &store::Entry) -> ApiResult<Attempt> {
+    async fn replace(
+        &self,
+        mut new: Value,
+        old: &Value,
+        entry: &store::Entry,
+        riders: Vec<Rider>,
+    ) -> ApiResult<Attempt> {
         let done = |saved| Ok(Attempt::Done(Updated { saved, created: false }));
         keep_times_if_unchanged(old, &mut new);
         let (bytes, _) = stored::encode(&new, &self.served.hub)?;
@@ -217,9 +248,8 @@ impl WriteContext<'_> {
             return done(Saved { object: new, entry: None });
         }
         if self.served.strategy.is_finished(&new) {
-            let gone = self.registry.store.delete_if(entry.key.clone(), entry.mod_revision).await?;
-            return match gone {
-                Ok((revision, _)) => {
+            return match self.delete_entry(entry, old).await? {
+                Ok(revision) => {
                     let now = self.registry.now();
                     self.served.strategy.after_delete(&self.strategy_context(&now), &new);
                     meta::set(&mut new, "resourceVersion", revision.0.to_string());
@@ -229,10 +259,21 @@ impl WriteContext<'_> {
             };
         }
         let key = self.served.key(self.namespace, self.name);
-        match self.put(&new, &key, Revision(entry.mod_revision.0)).await? {
+        match self.put(&new, &key, Revision(entry.mod_revision.0), riders).await? {
             Ok(entry) => done(saved(new, entry)),
             Err(_) => Ok(Attempt::Again),
         }
+    }
+
+    /// Deletes the entry with all that is stored with it; `object` is what it holds.
+    pub(super) async fn delete_entry(
+        &self,
+        entry: &store::Entry,
+        object: &Value,
+    ) -> ApiResult<Result<Revision, Refused>> {
+        let now = self.registry.now();
+        let riders = self.served.strategy.riders(&self.strategy_context(&now), None, Some(object))?;
+        super::riders::delete(&*self.registry.store, entry, riders).await
     }
 
     /// Puts back what this request may not change.

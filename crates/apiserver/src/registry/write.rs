@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use schema::{GroupVersionKind, Kind, Node, Presence, Resource, Schema, SmolStr, Value};
 use store::{Durability, Entry, LeaseId, Put, Revision};
 
-use super::{Registry, Served, meta, stored};
+use super::riders::{Refused, Rider};
+use super::{Conversions, Registry, Served, meta, stored};
 use crate::admission::{AdmissionChain, Attributes, Operation};
 use crate::status::{ApiError, ApiResult};
 use crate::strategies::{Context, StatusMetadata};
@@ -60,6 +61,8 @@ pub struct WriteContext<'a> {
     pub admission: &'a AdmissionChain,
     /// Where warnings go.
     pub warnings: &'a Warnings,
+    /// Conversions that field ownership needs.
+    pub conversions: Conversions,
 }
 
 /// An object after a write.
@@ -121,6 +124,8 @@ impl<'a> WriteContext<'a> {
             options: self.options_value,
             warnings: Vec::new(),
             audit_annotations: Vec::new(),
+            riders: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -135,7 +140,11 @@ impl<'a> WriteContext<'a> {
             kind: &self.served.resource.kind,
             subresource: self.subresource,
             reset_fields: &reset,
-            versions: &OtherVersions { registry: self.registry, served: self.served },
+            versions: &OtherVersions {
+                registry: self.registry,
+                served: self.served,
+                memo: &self.conversions,
+            },
             now: SmolStr::new(now),
         };
         manager.update(live, new, self.options.manager());
@@ -156,26 +165,35 @@ impl<'a> WriteContext<'a> {
             kind: &self.served.resource.kind,
             subresource: self.subresource,
             reset_fields: &reset,
-            versions: &OtherVersions { registry: self.registry, served: self.served },
+            versions: &OtherVersions {
+                registry: self.registry,
+                served: self.served,
+                memo: &self.conversions,
+            },
             now: SmolStr::new(now),
         };
         manager.apply(live, applied, self.options.manager(), self.options.force)
     }
 
-    /// Writes the entry if it is still at `revision` (zero: not there). `Err(None)`-like outcomes as of the store.
+    /// Writes the entry if it is still at `revision` (zero: not there), and `riders` with it.
     pub async fn put(
         &self,
         object: &Value,
         key: &str,
         revision: Revision,
-    ) -> ApiResult<Result<Arc<Entry>, Option<Arc<Entry>>>> {
+        riders: Vec<Rider>,
+    ) -> ApiResult<Result<Arc<Entry>, Refused>> {
         let (bytes, memo) = stored::encode(object, &self.served.hub)?;
         let lease = match self.served.strategy.traits().ttl_s {
             Some(ttl_s) => self.registry.leases.lease_for(&*self.registry.store, ttl_s).await?,
             None => LeaseId::NONE,
         };
         let put = Put::new(key, bytes).with_memo(memo).with_lease(lease);
-        Ok(self.registry.store.update_if(put, revision, self.durability()).await?)
+        if riders.is_empty() {
+            let outcome = self.registry.store.update_if(put, revision, self.durability()).await?;
+            return Ok(outcome.map_err(|_| Refused::Object));
+        }
+        super::riders::put(&*self.registry.store, put, revision, riders).await
     }
 
     /// Node heartbeats may reach the disk a moment later; nothing else may.
@@ -201,6 +219,7 @@ pub(super) fn saved(mut object: Value, entry: Arc<Entry>) -> Saved {
 struct OtherVersions<'a> {
     registry: &'a Registry,
     served: &'a Served,
+    memo: &'a Conversions,
 }
 
 impl Versions for OtherVersions<'_> {
@@ -209,8 +228,7 @@ impl Versions for OtherVersions<'_> {
         let name = version.resource(self.served.resource.plural.clone());
         let table = self.registry.resources.load();
         let target = table.get(&name)?;
-        let hub = self.served.convert_to_hub(object.clone()).ok()?;
-        Some((target.resource.schema.clone(), target.convert_from_hub(hub).ok()?))
+        Some((target.resource.schema.clone(), self.memo.convert(object, self.served, target)?))
     }
 }
 

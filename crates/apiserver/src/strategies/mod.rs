@@ -18,7 +18,7 @@ use base::UserInfo;
 use rules::FieldError;
 use schema::Value;
 
-use crate::registry::Registry;
+use crate::registry::{Registry, Rider};
 use crate::registry::options::DeleteOptions;
 use crate::status::ApiResult;
 
@@ -122,6 +122,12 @@ pub trait Strategy: Send + Sync + 'static {
     fn begin_update(&self, context: &Context<'_>, new: &mut Value, old: &Value) -> ApiResult<Option<Finish>> {
         let _ = (context, new, old);
         Ok(None)
+    }
+
+    /// What is stored in one transaction with a creation (`old` is None), a change, or a deletion (`new` is None).
+    fn riders(&self, context: &Context<'_>, new: Option<&Value>, old: Option<&Value>) -> ApiResult<Vec<Rider>> {
+        let _ = (context, new, old);
+        Ok(Vec::new())
     }
 
     /// True while the object itself holds off its deletion beyond finalizers (`spec.finalizers` of namespaces).

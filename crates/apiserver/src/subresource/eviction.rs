@@ -109,6 +109,7 @@ async fn decrement(call: &Call<'_>, budget: &str, pod: &Value, dry_run: bool) ->
         options_value: &options_value,
         admission: &call.core.admission,
         warnings: call.warnings,
+        conversions: crate::registry::Conversions::default(),
     };
     let now = registry.now();
     let transform = |live: Option<&Value>| match live {

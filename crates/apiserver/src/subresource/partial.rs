@@ -38,7 +38,7 @@ pub(super) async fn serve(
             let transform = |_: Option<&Value>| Ok(object.clone());
             let update = Update { transform: &transform, fields_tracked: false, force_create: false };
             let updated = context.update(&update).await?;
-            crate::api::render::saved(call, served, accept, 200, updated.saved)
+            crate::api::render::saved(call, served, accept, 200, updated.saved).await
         }
     }
 }
