@@ -12,3 +12,22 @@ impl fmt::Debug for AuthConfig {
             .finish_non_exhaustive()
     }
 }
+
+/// The message with one field shown and the rest hidden.
+macro_rules! hide {
+    ($($message:ty: $field:ident),*) => {$(
+        impl fmt::Debug for $message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($message)).field(stringify!($field), &self.$field).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+hide!(
+    crate::authpb::User: name,
+    crate::etcdserverpb::AuthenticateRequest: name,
+    crate::etcdserverpb::AuthenticateResponse: header,
+    crate::etcdserverpb::AuthUserAddRequest: name,
+    crate::etcdserverpb::AuthUserChangePasswordRequest: name
+);

@@ -12,6 +12,31 @@ pub mod corten_image_v1;
 #[path = "gen/cri_v1.rs"]
 #[doc(hidden)]
 pub mod cri_v1;
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[rustfmt::skip]
+#[path = "gen/authpb.rs"]
+#[doc(hidden)]
+pub mod authpb;
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[rustfmt::skip]
+#[path = "gen/etcdserverpb.rs"]
+#[doc(hidden)]
+pub mod etcdserverpb;
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[rustfmt::skip]
+#[path = "gen/mvccpb.rs"]
+#[doc(hidden)]
+pub mod mvccpb;
+
+/// etcd's v3 API.
+pub mod etcd {
+    /// Users, roles, permissions.
+    pub use crate::authpb as auth;
+    /// Keys, values, events.
+    pub use crate::mvccpb as kv;
+    /// Services and their messages.
+    pub use crate::etcdserverpb as rpc;
+}
 
 /// The container runtime interface.
 pub mod cri {

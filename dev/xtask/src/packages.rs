@@ -10,6 +10,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("binutils", "/usr/bin/strip"),
     ("curl", "/usr/bin/curl"),
     ("docker-registry", "/usr/bin/docker-registry"),
+    ("etcd-client", "/usr/bin/etcdctl"),
+    ("etcd-server", "/usr/bin/etcd"),
     ("iproute2", "/usr/bin/ip"),
     ("nftables", "/usr/sbin/nft"),
     ("runc", "/usr/sbin/runc"),

@@ -17,11 +17,21 @@ struct Source {
 
 const SOURCES: &[Source] = &[
     Source { proto: "cri/v1.proto", rust: "cri_v1.rs", package: "runtime.v1" },
+    Source { proto: "etcd/kv.proto", rust: "mvccpb.rs", package: "mvccpb" },
+    Source { proto: "etcd/auth.proto", rust: "authpb.rs", package: "authpb" },
+    Source { proto: "etcd/rpc.proto", rust: "etcdserverpb.rs", package: "etcdserverpb" },
     Source { proto: "corten/image_v1.proto", rust: "corten_image_v1.rs", package: "corten.image.v1" },
 ];
 
 /// Fields whose values must never be printed: passwords and tokens.
-const SKIP_DEBUG: &[&str] = &["runtime.v1.AuthConfig"];
+const SKIP_DEBUG: &[&str] = &[
+    "runtime.v1.AuthConfig",
+    "authpb.User",
+    "etcdserverpb.AuthenticateRequest",
+    "etcdserverpb.AuthenticateResponse",
+    "etcdserverpb.AuthUserAddRequest",
+    "etcdserverpb.AuthUserChangePasswordRequest",
+];
 
 /// Regenerates every file under `crates/proto/src/gen`.
 pub fn generate() -> anyhow::Result<()> {
