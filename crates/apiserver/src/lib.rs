@@ -21,6 +21,7 @@ mod http;
 mod metrics;
 mod openapi_docs;
 pub mod options;
+mod outbound;
 mod proxy;
 pub mod registry;
 mod request;

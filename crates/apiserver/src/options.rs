@@ -1,7 +1,14 @@
 //! The server's settings, under upstream's flag names.
 
+mod security;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+
+pub use security::{
+    AuditLogFormat, AuditMode, AuditOptions, AuthorizationWebhookOptions, OidcOptions, SniCertificate,
+    TokenWebhookOptions,
+};
 
 /// What `corten kube-apiserver` takes; every field is one flag of upstream's kube-apiserver.
 #[derive(Debug, Clone)]
@@ -77,10 +84,40 @@ pub struct Options {
     pub requestheader_group_headers: Vec<String>,
     /// `--requestheader-extra-headers-prefix`.
     pub requestheader_extra_headers_prefix: Vec<String>,
+    /// `--requestheader-uid-headers`.
+    pub requestheader_uid_headers: Vec<String>,
     /// `--proxy-client-cert-file`.
     pub proxy_client_cert_file: Option<PathBuf>,
     /// `--proxy-client-key-file`.
     pub proxy_client_key_file: Option<PathBuf>,
+    /// `--enable-aggregator-routing`: aggregated servers are reached by their endpoints, not by the service address.
+    pub enable_aggregator_routing: bool,
+    /// `--oidc-*`; `None` without an issuer.
+    pub oidc: Option<OidcOptions>,
+    /// `--authentication-config`.
+    pub authentication_config: Option<PathBuf>,
+    /// `--authorization-config`; replaces `authorization_mode`.
+    pub authorization_config: Option<PathBuf>,
+    /// `--authentication-token-webhook-*`; `None` without a configuration file.
+    pub token_webhook: Option<TokenWebhookOptions>,
+    /// `--authorization-webhook-*`; `None` without a configuration file.
+    pub authorization_webhook: Option<AuthorizationWebhookOptions>,
+    /// `--audit-*`.
+    pub audit: AuditOptions,
+    /// `--encryption-provider-config`.
+    pub encryption_provider_config: Option<PathBuf>,
+    /// `--encryption-provider-config-automatic-reload`.
+    pub encryption_provider_config_automatic_reload: bool,
+    /// `--tls-min-version`: `VersionTLS12` or `VersionTLS13`; empty: the former.
+    pub tls_min_version: String,
+    /// `--tls-cipher-suites`, by Go's names; empty: all that are supported.
+    pub tls_cipher_suites: Vec<String>,
+    /// `--tls-sni-cert-key`: further serving certificates.
+    pub tls_sni_cert_key: Vec<SniCertificate>,
+    /// `--runtime-config`: `GROUP/VERSION` or `api/all`, `api/ga`, `api/beta`, `api/alpha`, and whether it is served.
+    pub runtime_config: Vec<(String, bool)>,
+    /// Flags as given on the command line, for `/flagz`.
+    pub flags: Vec<(String, String)>,
     /// `--max-requests-inflight`: reads at once.
     pub max_requests_inflight: usize,
     /// `--max-mutating-requests-inflight`: writes at once.
@@ -146,8 +183,23 @@ impl Default for Options {
             requestheader_username_headers: Vec::new(),
             requestheader_group_headers: Vec::new(),
             requestheader_extra_headers_prefix: Vec::new(),
+            requestheader_uid_headers: Vec::new(),
             proxy_client_cert_file: None,
             proxy_client_key_file: None,
+            enable_aggregator_routing: false,
+            oidc: None,
+            authentication_config: None,
+            authorization_config: None,
+            token_webhook: None,
+            authorization_webhook: None,
+            audit: AuditOptions::default(),
+            encryption_provider_config: None,
+            encryption_provider_config_automatic_reload: false,
+            tls_min_version: String::new(),
+            tls_cipher_suites: Vec::new(),
+            tls_sni_cert_key: Vec::new(),
+            runtime_config: Vec::new(),
+            flags: Vec::new(),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             request_timeout_s: 60,

@@ -34,6 +34,7 @@ pub struct Security {
 impl Security {
     /// Makes the parts; `scope` owns their tasks.
     pub fn new(options: &Options, registry: &Arc<Registry>, scope: &TaskScope) -> Result<Self, Error> {
+        refuse_missing(options)?;
         let accounts = Arc::new(ServiceAccountTokens::new(registry.clone(), options)?);
         let mut sorts: Vec<Arc<dyn TokenAuthenticator>> = Vec::new();
         if let Some(file) = &options.token_auth_file {
@@ -63,6 +64,28 @@ impl Security {
             admission: AdmissionChain::new(admitted),
             issuer: accounts.can_issue().then_some(accounts as Arc<dyn TokenIssuer>),
         })
+    }
+}
+
+/// What has been asked for and is not there must not be passed over.
+fn refuse_missing(options: &Options) -> Result<(), Error> {
+    let asked = [
+        ("oidc-issuer-url", options.oidc.is_some()),
+        ("authentication-config", options.authentication_config.is_some()),
+        ("authorization-config", options.authorization_config.is_some()),
+        ("authentication-token-webhook-config-file", options.token_webhook.is_some()),
+        ("authorization-webhook-config-file", options.authorization_webhook.is_some()),
+        ("audit-policy-file", options.audit.policy_file.is_some()),
+        ("audit-webhook-config-file", options.audit.webhook_config_file.is_some()),
+        ("encryption-provider-config", options.encryption_provider_config.is_some()),
+        ("tls-sni-cert-key", !options.tls_sni_cert_key.is_empty()),
+        ("tls-cipher-suites", !options.tls_cipher_suites.is_empty()),
+        ("tls-min-version", !options.tls_min_version.is_empty()),
+        ("runtime-config", !options.runtime_config.is_empty()),
+    ];
+    match asked.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Error::Flag { flag, reason: "not implemented yet".to_owned() }),
+        None => Ok(()),
     }
 }
 

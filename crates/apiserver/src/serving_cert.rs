@@ -9,8 +9,6 @@ use crate::{Error, Options};
 
 /// How long a self-made certificate is good for.
 const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
-/// It is made anew when less than this is left.
-const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The serving key pair: as configured, else one in the certificate directory, made if it is not there.
 pub(crate) fn key_pair(
@@ -25,8 +23,9 @@ pub(crate) fn key_pair(
         certificate: options.cert_dir.join("apiserver.crt"),
         key: options.cert_dir.join("apiserver.key"),
     };
-    let fresh = files.certificate.exists() && pki::remaining_validity(&files.certificate)? > RENEW_BEFORE;
-    if fresh && files.key.exists() {
+    // Somebody may have put a pair there that is good for a day only; it is theirs as long as it is good at all.
+    let good = files.certificate.exists() && !pki::remaining_validity(&files.certificate)?.is_zero();
+    if good && files.key.exists() {
         return Ok(files);
     }
     std::fs::create_dir_all(&options.cert_dir)

@@ -118,7 +118,17 @@ impl ClusterArgs {
 }
 
 /// Runs the command that `args` ask for.
-pub fn run(args: Vec<OsString>) -> ExitCode {
+pub fn run(mut args: Vec<OsString>) -> ExitCode {
+    if let Some(name) = args.get(1).and_then(|name| name.to_str()).map(str::to_owned) {
+        let own = args.split_off(2);
+        match components::prepare(&name, own) {
+            Ok(own) => args.extend(own),
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::from(2);
+            }
+        }
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

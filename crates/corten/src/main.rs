@@ -36,6 +36,12 @@ fn main() -> ExitCode {
     if cli::PLUGINS.contains(&called.as_str()) {
         return cli::plugin(&called);
     }
+    if called == "kubectl" {
+        eprintln!(
+            "kubectl: this is a link to corten, which has no kubectl; put upstream's binary in its place"
+        );
+        return ExitCode::FAILURE;
+    }
     if cli::COMPONENTS.contains(&called.as_str()) {
         args.insert(1, OsString::from(called));
     }

@@ -4,10 +4,12 @@ mod apiserver;
 mod controllers;
 mod cri;
 mod etcd;
+mod go_flags;
 mod kubelet;
 mod proxy;
 mod scheduler;
 
+use std::ffi::OsString;
 use std::future::Future;
 
 use anyhow::Context;
@@ -23,7 +25,7 @@ const SHUTDOWN_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 #[derive(Subcommand)]
 pub enum Component {
     /// Serve the Kubernetes API
-    #[command(name = "kube-apiserver")]
+    #[command(name = "kube-apiserver", args_override_self = true)]
     Apiserver(Box<apiserver::Flags>),
     /// Serve the etcd v3 API
     #[command(name = "etcd")]
@@ -43,6 +45,15 @@ pub enum Component {
     /// Run containers, as a CRI server
     #[command(name = "cri")]
     Cri(cri::Flags),
+}
+
+/// Brings the arguments of `NAME …` into the form that its flags are parsed from. `Err` names a flag that upstream's
+/// component has and ours does not.
+pub fn prepare(name: &str, args: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    match name {
+        "kube-apiserver" => go_flags::normalize(args, apiserver::TABLE),
+        _ => Ok(args),
+    }
 }
 
 /// Runs a component until it is told to stop by SIGTERM or SIGINT.

@@ -10,10 +10,10 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
 };
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use schema::{Value, value};
-use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
+use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 
 use crate::Error;
 
@@ -157,6 +157,16 @@ impl Verifier {
         if !keys.is_empty() {
             let parsed: Option<Vec<Self>> = keys.iter().map(|der| Self::from_spki(der.as_ref())).collect();
             return parsed.ok_or_else(|| wrong("holds a public key that is neither P-256 nor RSA").into());
+        }
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&text).flatten().collect();
+        if !certificates.is_empty() {
+            let key_of = |der: &CertificateDer<'_>| {
+                let (_, certificate) = X509Certificate::from_der(der).ok()?;
+                Self::from_spki(certificate.public_key().raw)
+            };
+            let keys: Option<Vec<Self>> = certificates.iter().map(key_of).collect();
+            return keys
+                .ok_or_else(|| wrong("holds a certificate whose key is neither P-256 nor RSA").into());
         }
         Ok(vec![Signer::load(path)?.verifier()])
     }

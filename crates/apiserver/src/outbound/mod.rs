@@ -1,0 +1,206 @@
+//! Questions that the server asks others by HTTP: webhooks of authentication, authorization and audit, OpenID
+//! providers, aggregated API servers.
+//!
+//! One connection per question, driven by whoever asks: nothing is spawned and nothing is left behind.
+
+mod kubeconfig;
+mod stream;
+mod tls;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use schema::Value;
+
+pub use kubeconfig::from_kubeconfig;
+pub use stream::{Stream, TlsClient, connect};
+pub use tls::{Trust, client_config};
+
+/// Largest answer that is read, in bytes.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// Who asks.
+const USER_AGENT: &str = concat!("kube-apiserver/v1.36.0 (linux) corten/", env!("CARGO_PKG_VERSION"));
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OutboundError {
+    /// The URL or a file cannot be used.
+    #[error("{0}")]
+    Config(String),
+    /// No connection, or it broke.
+    #[error("{url}: {why}")]
+    Transport {
+        /// Where to.
+        url: String,
+        /// What happened.
+        why: String,
+    },
+    /// The answer is no success.
+    #[error("{url}: {code}: {}", snippet(.body))]
+    Status {
+        /// Where to.
+        url: String,
+        /// HTTP status.
+        code: StatusCode,
+        /// The answer.
+        body: Bytes,
+    },
+    /// The answer is not what was expected.
+    #[error("{url}: {why}")]
+    Content {
+        /// Where to.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The first part of a body, for messages.
+fn snippet(body: &[u8]) -> String {
+    const SHOWN: usize = 256;
+    String::from_utf8_lossy(&body[..body.len().min(SHOWN)]).trim().to_owned()
+}
+
+/// Another server: where it is, how it is spoken to, and what it is shown.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Scheme, host, port and path.
+    pub url: Uri,
+    /// Whom to believe and what to present.
+    pub tls: TlsClient,
+    /// Headers of every request, such as credentials.
+    pub headers: HeaderMap,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Any.
+    pub code: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// All of it.
+    pub body: Bytes,
+}
+
+impl Endpoint {
+    /// The server at `url`, believed by `trust`.
+    pub fn new(url: &str, trust: &Trust) -> Result<Self, OutboundError> {
+        let uri: Uri = url.parse().map_err(|e| OutboundError::Config(format!("{url}: {e}")))?;
+        if !matches!(uri.scheme_str(), Some("https" | "http")) || uri.host().is_none() {
+            return Err(OutboundError::Config(format!("{url}: not an http or https URL")));
+        }
+        let tls =
+            TlsClient { config: client_config(trust).map_err(OutboundError::Config)?, server_name: None };
+        Ok(Self { url: uri, tls, headers: HeaderMap::new() })
+    }
+
+    /// The same server at another path.
+    pub fn at(&self, path_and_query: &str) -> Result<Self, OutboundError> {
+        let mut parts = self.url.clone().into_parts();
+        let wrong = |e: String| OutboundError::Config(format!("{path_and_query}: {e}"));
+        parts.path_and_query = Some(path_and_query.parse().map_err(|e| wrong(format!("{e}")))?);
+        let url = Uri::from_parts(parts).map_err(|e| wrong(e.to_string()))?;
+        Ok(Self { url, ..self.clone() })
+    }
+
+    /// Asks, and reads the whole answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        body: Bytes,
+        headers: &[(http::HeaderName, HeaderValue)],
+        limit: Duration,
+    ) -> Result<Answer, OutboundError> {
+        match tokio::time::timeout(limit, self.exchange(method, body, headers)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(self.broken("context deadline exceeded".to_owned())),
+        }
+    }
+
+    /// GETs a JSON document.
+    pub async fn get_json(&self, limit: Duration) -> Result<(Value, HeaderMap), OutboundError> {
+        let answer = self.send(Method::GET, Bytes::new(), &[], limit).await?;
+        let url = self.url.to_string();
+        if !answer.code.is_success() {
+            return Err(OutboundError::Status { url, code: answer.code, body: answer.body });
+        }
+        let value = codec::json::parse(&answer.body);
+        Ok((value.map_err(|e| OutboundError::Content { url, why: e.to_string() })?, answer.headers))
+    }
+
+    /// POSTs a JSON document; the answer must be a success and JSON.
+    pub async fn post_json(&self, body: &Value, limit: Duration) -> Result<Value, OutboundError> {
+        let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        let answer = self.send(Method::POST, codec::json::encode(body).into(), &json, limit).await?;
+        let url = self.url.to_string();
+        if !answer.code.is_success() {
+            return Err(OutboundError::Status { url, code: answer.code, body: answer.body });
+        }
+        if answer.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        codec::json::parse(&answer.body).map_err(|e| OutboundError::Content { url, why: e.to_string() })
+    }
+
+    fn broken(&self, why: String) -> OutboundError {
+        OutboundError::Transport { url: self.url.to_string(), why }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        body: Bytes,
+        headers: &[(http::HeaderName, HeaderValue)],
+    ) -> Result<Answer, OutboundError> {
+        let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let secure = self.url.scheme_str() == Some("https");
+        let port = self.url.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let stream = connect(&host, port, secure.then_some(&self.tls)).await.map_err(|e| self.broken(e))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e.to_string()))?;
+        let request = self.request(method, body, headers)?;
+        let asking = async {
+            let response = sender.send_request(request).await.map_err(|e| self.broken(e.to_string()))?;
+            let (parts, body) = response.into_parts();
+            let body =
+                Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| self.broken(e.to_string()))?;
+            Ok(Answer { code: parts.status, headers: parts.headers, body: body.to_bytes() })
+        };
+        tokio::pin!(connection, asking);
+        tokio::select! {
+            biased;
+            answer = &mut asking => answer,
+            // What has arrived before the end can still be read.
+            _ = &mut connection => asking.await,
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        body: Bytes,
+        headers: &[(http::HeaderName, HeaderValue)],
+    ) -> Result<Request<Full<Bytes>>, OutboundError> {
+        let wrong = |e: String| OutboundError::Config(format!("{}: {e}", self.url));
+        let path = self.url.path_and_query().map_or("/", |p| p.as_str());
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().map_err(|e| wrong(format!("{e}")))?;
+        let own = request.headers_mut();
+        own.extend(self.headers.clone());
+        let host = self.url.authority().map_or("", |a| a.as_str());
+        own.insert(HOST, HeaderValue::from_str(host).map_err(|e| wrong(e.to_string()))?);
+        own.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        own.entry(http::header::ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+        for (name, value) in headers {
+            own.insert(name, value.clone());
+        }
+        Ok(request)
+    }
+}
