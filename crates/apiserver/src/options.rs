@@ -60,6 +60,8 @@ pub struct Options {
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`.
     pub disable_admission_plugins: Vec<String>,
+    /// `--admission-control-config-file`: what plugins are told.
+    pub admission_control_config_file: Option<PathBuf>,
     /// `--allow-privileged`.
     pub allow_privileged: bool,
     /// `--kubelet-certificate-authority`.
@@ -165,6 +167,7 @@ impl Default for Options {
             authorization_mode: strings(&["Node", "RBAC"]),
             enable_admission_plugins: strings(&["NodeRestriction"]),
             disable_admission_plugins: Vec::new(),
+            admission_control_config_file: None,
             allow_privileged: true,
             kubelet_certificate_authority: None,
             kubelet_client_certificate: None,

@@ -51,9 +51,15 @@ impl Security {
         }
         let rbac = Rbac::new(registry.clone(), scope);
         let authorizer = authorizer(options, registry, &rbac)?;
-        let mut admitted: Vec<Arc<dyn Admission>> =
-            plugins::enabled(&options.enable_admission_plugins, &options.disable_admission_plugins)
-                .map_err(|reason| Error::Flag { flag: "enable-admission-plugins", reason })?;
+        let config = match &options.admission_control_config_file {
+            Some(file) => plugins::PluginConfig::read(file)
+                .map_err(|reason| Error::Flag { flag: "admission-control-config-file", reason })?,
+            None => plugins::PluginConfig::default(),
+        };
+        let making = plugins::Making { authorizer: authorizer.clone(), config, dynamic: Vec::new() };
+        let (enable, disable) = (&options.enable_admission_plugins, &options.disable_admission_plugins);
+        let mut admitted: Vec<Arc<dyn Admission>> = plugins::enabled(enable, disable, making)
+            .map_err(|reason| Error::Flag { flag: "enable-admission-plugins", reason })?;
         if options.authorization_mode.iter().any(|mode| mode == "RBAC") {
             admitted.push(Arc::new(RoleEscalation::new(rbac, authorizer.clone())));
         }

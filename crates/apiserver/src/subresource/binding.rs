@@ -104,8 +104,10 @@ fn assign(live: &Value, binding: &Value, name: &str) -> ApiResult<Value> {
     }
     let mut pod = live.clone();
     pod.set("spec.nodeName", node);
-    for (key, value) in binding["metadata"]["annotations"].entries() {
-        pod.make_map().entry_map("metadata").entry_map("annotations").insert(key.clone(), value.clone());
+    for field in ["annotations", "labels"] {
+        for (key, value) in binding["metadata"][field].entries() {
+            pod.make_map().entry_map("metadata").entry_map(field).insert(key.clone(), value.clone());
+        }
     }
     set_scheduled(&mut pod);
     Ok(pod)

@@ -162,6 +162,8 @@ pub struct Authorization {
     pub enable_admission_plugins: Vec<String>,
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub allow_privileged: bool,
 }

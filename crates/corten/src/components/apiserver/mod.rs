@@ -106,6 +106,7 @@ fn options(flags: Flags) -> anyhow::Result<Options> {
         authorization_webhook,
         enable_admission_plugins: authorization.enable_admission_plugins,
         disable_admission_plugins: authorization.disable_admission_plugins,
+        admission_control_config_file: authorization.admission_control_config_file,
         allow_privileged: authorization.allow_privileged,
         audit: audit_options(audit),
         encryption_provider_config: cluster.encryption_provider_config,

@@ -9,7 +9,6 @@ const NO_PEERS: &str = "requests are not passed on between API servers of differ
 /// Everything that is no flag of [`super::Flags`].
 pub const TABLE: &Table = &[
     ("admission-control", Fate::Missing("use --enable-admission-plugins and --disable-admission-plugins")),
-    ("admission-control-config-file", Fate::Missing("admission plugins take no configuration")),
     ("aggregator-reject-forwarding-redirect", Fate::IgnoredSwitch),
     ("allow-metric-labels", Fate::Ignored),
     ("allow-metric-labels-manifest", Fate::Ignored),
