@@ -1,7 +1,11 @@
 //! Clients made from kubeconfig files.
 
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use base64::Engine;
 use kube::config::{AuthInfo, Cluster, Kubeconfig};
 use pki::KeyPairFiles;
 use secrecy::ExposeSecret;
@@ -10,8 +14,8 @@ use crate::{Error, RemoteConfig, remote};
 
 /// A client for the current context of the kubeconfig at `path`.
 ///
-/// Credentials are files (`client-certificate`, `certificate-authority`, `tokenFile`) or a `token`; inline data and
-/// exec plugins are refused with an error that says so, since components reload credentials from files.
+/// Credentials are files (`client-certificate`, `certificate-authority`, `tokenFile`), which are read again when they
+/// change, inline data, or a `token`. Exec plugins are refused with an error that says so.
 pub fn from_kubeconfig(path: &Path) -> Result<kube::Client, Error> {
     remote(read(path)?)
 }
@@ -44,28 +48,73 @@ fn read(path: &Path) -> Result<RemoteConfig, Error> {
 }
 
 fn config(cluster: &Cluster, user: &AuthInfo, folder: &Path) -> Result<RemoteConfig, String> {
+    let mut inline = Vec::new();
     let file = |name: &String| -> PathBuf { folder.join(name) };
+    // As kubectl: data wins over a file.
+    let mut either = |data: Option<&str>, name: &Option<String>| -> Result<Option<PathBuf>, String> {
+        let Some(data) = data else { return Ok(name.as_ref().map(file)) };
+        let (path, kept) = in_memory(data)?;
+        inline.push(Arc::new(kept));
+        Ok(Some(path))
+    };
+    let authority = either(cluster.certificate_authority_data.as_deref(), &cluster.certificate_authority)?;
+    let certificate = either(user.client_certificate_data.as_deref(), &user.client_certificate)?;
+    let key = either(user.client_key_data.as_ref().map(|data| data.expose_secret()), &user.client_key)?;
     if user.exec.is_some() || user.auth_provider.is_some() {
         return Err("exec and auth-provider credentials are not supported".to_owned());
-    }
-    if user.client_certificate_data.is_some() || cluster.certificate_authority_data.is_some() {
-        return Err("inline certificate data is not supported; name files".to_owned());
     }
     if cluster.insecure_skip_tls_verify == Some(true) {
         return Err("insecure-skip-tls-verify is not supported".to_owned());
     }
-    let identity = match (&user.client_certificate, &user.client_key) {
-        (Some(certificate), Some(key)) => {
-            Some(KeyPairFiles { certificate: file(certificate), key: file(key) })
-        }
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(KeyPairFiles { certificate, key }),
         (None, None) => None,
         _ => return Err("client-certificate and client-key go together".to_owned()),
     };
     Ok(RemoteConfig {
         server: cluster.server.clone().ok_or("the cluster has no server")?,
-        authorities: cluster.certificate_authority.iter().map(file).collect(),
+        authorities: authority.into_iter().collect(),
         identity,
         token_file: user.token_file.as_ref().map(file),
         token: user.token.as_ref().map(|t| t.expose_secret().to_owned()),
+        inline,
     })
+}
+
+/// A file of the decoded `data` that is on no disk, and what keeps it.
+fn in_memory(data: &str) -> Result<(PathBuf, OwnedFd), String> {
+    let decoded = base64::engine::general_purpose::STANDARD.decode(data.trim());
+    let content = decoded.map_err(|e| format!("inline data: {e}"))?;
+    let made = rustix::fs::memfd_create("kubeconfig", rustix::fs::MemfdFlags::CLOEXEC);
+    let mut file = std::fs::File::from(made.map_err(|e| format!("inline data: {e}"))?);
+    file.write_all(&content).map_err(|e| format!("inline data: {e}"))?;
+    let kept = OwnedFd::from(file);
+    Ok((PathBuf::from(format!("/proc/self/fd/{}", kept.as_raw_fd())), kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inline_data_is_read_from_memory_and_wins_over_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let path = folder.path().join("config");
+        let document = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": {
+                "server": "https://127.0.0.1:6443",
+                "certificate-authority": "absent.crt", "certificate-authority-data": encode("ca")}}],
+            "users": [{"name": "u", "user": {
+                "client-certificate": "there.crt", "client-key-data": encode("key")}}],
+        });
+        std::fs::write(&path, document.to_string()).unwrap();
+        let config = read(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&config.authorities[0]).unwrap(), "ca");
+        let identity = config.identity.unwrap();
+        assert_eq!(identity.certificate, folder.path().join("there.crt"));
+        assert_eq!(std::fs::read_to_string(&identity.key).unwrap(), "key");
+    }
 }

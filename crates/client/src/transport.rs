@@ -1,6 +1,7 @@
 //! The two transports of a [`kube::Client`]: in process, and HTTP/2 or HTTP/1.1 over TLS.
 
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub struct RemoteConfig {
     pub token_file: Option<PathBuf>,
     /// A bearer token.
     pub token: Option<String>,
+    /// Keeps files that are in memory only, which the paths above may name.
+    pub inline: Vec<Arc<OwnedFd>>,
 }
 
 /// A client over the network. Nothing is connected before the first request.

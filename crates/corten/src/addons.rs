@@ -14,6 +14,11 @@ use crate::settings::Settings;
 
 /// Where cluster DNS listens at the bridge's address.
 pub const DNS_PORT: u16 = 53;
+/// How long a question to it may take, and the pause before it is asked again.
+const DNS_TIMEOUT: Duration = Duration::from_millis(200);
+const DNS_PAUSE: Duration = Duration::from_millis(10);
+/// How long it may be before the cluster counts as broken.
+const DNS_LIMIT: Duration = Duration::from_secs(30);
 const MANAGER: &str = "corten";
 const DNS_NAME: &str = "kube-dns";
 
@@ -82,28 +87,38 @@ fn objects(settings: &Settings) -> Vec<Value> {
     ]
 }
 
-/// Asks cluster DNS, at its service's address, for the `kubernetes` service. False after `timeout` without an answer.
-pub async fn dns_answers(settings: &Settings, timeout: Duration) -> anyhow::Result<bool> {
-    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).await.context("ask cluster DNS")?;
-    let question = question(&format!("kubernetes.default.svc.{}", settings.cluster_domain));
+/// Waits until cluster DNS answers at its service's address; fails with a sentence after [`DNS_LIMIT`].
+pub async fn wait_for_dns(settings: &Settings) -> anyhow::Result<()> {
     let address = SocketAddr::from((settings.dns_address(), 53));
-    // No route or a refusal means that the rules are not there yet.
+    let mut complaint = "it does not answer".to_owned();
+    // Whether a packet gets through the kernel's rules can only be tried.
     let asked = async {
-        socket.connect(address).await?;
-        socket.send(&question).await?;
-        let mut answer = [0; 512];
-        let length = socket.recv(&mut answer).await?;
-        Ok::<_, std::io::Error>(length > 7 && answer[3] & 0x0f == 0 && answer[7] > 0)
-    };
-    match tokio::time::timeout(timeout, asked).await {
-        Ok(Ok(answered)) => Ok(answered),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "cluster DNS does not answer yet");
-            tokio::time::sleep(timeout / 10).await;
-            Ok(false)
+        loop {
+            match tokio::time::timeout(DNS_TIMEOUT, ask_dns(settings, address)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => complaint = format!("{error:#}"),
+                Err(_) => {}
+            }
+            tokio::time::sleep(DNS_PAUSE).await;
         }
-        Err(_) => Ok(false),
-    }
+    };
+    let answered = tokio::time::timeout(DNS_LIMIT, asked).await;
+    answered.map_err(|_| {
+        let seconds = DNS_LIMIT.as_secs();
+        anyhow::anyhow!("cluster DNS cannot be reached at {address} after {seconds} s: {complaint}")
+    })
+}
+
+/// Asks for the `kubernetes` service once.
+async fn ask_dns(settings: &Settings, address: SocketAddr) -> anyhow::Result<()> {
+    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).await?;
+    socket.connect(address).await?;
+    socket.send(&question(&format!("kubernetes.default.svc.{}", settings.cluster_domain))).await?;
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer).await?;
+    let found = length > 7 && answer[3] & 0x0f == 0 && answer[7] > 0;
+    anyhow::ensure!(found, "it does not know the service kubernetes");
+    Ok(())
 }
 
 /// A question for the IPv4 address of `name`.

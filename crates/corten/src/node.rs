@@ -5,21 +5,24 @@ use std::path::Path;
 
 use anyhow::Context;
 use base::TaskScope;
-use netlink::route::{Address, RouteSocket};
+use netlink::route::{Address, Route, RouteSocket};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::layout::Layout;
 use crate::settings::Settings;
 
+/// This very program, whatever becomes of its file: shims must be of the version that talks to them.
+const RUNNING: &str = "/proc/self/exe";
 /// The share of a node of the cluster's pod addresses.
 const NODE_PREFIX: u8 = 24;
 
 /// The configuration of the container runtime.
 pub fn runtime_config(settings: &Settings, layout: &Layout) -> anyhow::Result<cri::Config> {
-    let executable = std::env::current_exe().context("find the corten binary")?;
     let run = layout.run().join("cri");
-    let mut config = cri::Config::new(&executable, layout.cri_socket(), layout.cri(), run);
+    let mut config = cri::Config::new(Path::new(RUNNING), layout.cri_socket(), layout.cri(), run);
+    config.registries = registries(&|key| std::env::var(key).ok());
+    config.shim_cgroup = Some(format!("/{}/shims", settings.mark()));
     config.cni.conf_dir = layout.cni_conf();
     config.cni.bin_dirs = vec![layout.cni_bin()];
     config.default_cgroup_parent = format!("/{}", settings.mark());
@@ -31,8 +34,21 @@ pub fn runtime_config(settings: &Settings, layout: &Layout) -> anyhow::Result<cr
     Ok(config)
 }
 
-/// Makes the pods' bridge with its address, where cluster DNS listens, before there is a pod. The network plugin finds
-/// it and leaves it as it is.
+/// How registries are reached: by the proxy that the environment names, as every program of the machine.
+pub fn registries(env: &dyn Fn(&str) -> Option<String>) -> cri::RegistryConfig {
+    let either = |name: &str| env(name).or_else(|| env(&name.to_uppercase())).filter(|v| !v.is_empty());
+    let exceptions = either("no_proxy").unwrap_or_default();
+    let names = exceptions.split(',').map(str::trim).filter(|name| !name.is_empty());
+    cri::RegistryConfig {
+        proxy: either("https_proxy"),
+        no_proxy: names.map(|name| name.trim_start_matches("*.").to_owned()).collect(),
+        ..cri::RegistryConfig::default()
+    }
+}
+
+/// Makes the pods' bridge with its address, where cluster DNS listens, before there is a pod, and leads the services'
+/// addresses there: without a route of their own the machine could not reach them when it has no default route. The
+/// network plugin finds the bridge and leaves it as it is.
 pub fn make_bridge(settings: &Settings) -> anyhow::Result<()> {
     let name = settings.bridge();
     let mut routes = RouteSocket::open().context("netlink")?;
@@ -51,7 +67,15 @@ pub fn make_bridge(settings: &Settings) -> anyhow::Result<()> {
             .add_address(link.index, address)
             .with_context(|| format!("give {name} the address {}", address.ip))?;
     }
-    Ok(())
+    routes.set_up(link.index).with_context(|| format!("set {name} up"))?;
+    let services = Route {
+        destination: settings.service_block.address(0).into(),
+        prefix_len: settings.service_block.prefix(),
+        gateway: None,
+        link: link.index,
+        source: None,
+    };
+    routes.replace_route(&services).with_context(|| format!("route {} to {name}", settings.service_block))
 }
 
 /// Writes the network's configuration and starts the container runtime in `scope`.
@@ -93,12 +117,14 @@ fn write_network(settings: &Settings, layout: &Layout) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(&list)? + "\n";
     pki::write_public(&layout.cni_conf().join("10-corten.conflist"), text.as_bytes())?;
     std::fs::create_dir_all(layout.cni_bin())?;
-    let executable = std::env::current_exe().context("find the corten binary")?;
+    // The program that runs, also when its file is replaced or removed meanwhile.
+    let executable = format!("/proc/{}/exe", std::process::id());
+    let executable = Path::new(&executable);
     for plugin in crate::cli::PLUGINS {
         let link = layout.cni_bin().join(plugin);
-        if std::fs::read_link(&link).ok().as_deref() != Some(&executable) {
+        if std::fs::read_link(&link).ok().as_deref() != Some(executable) {
             let _ = std::fs::remove_file(&link);
-            symlink(&executable, &link).with_context(|| format!("link {}", link.display()))?;
+            symlink(executable, &link).with_context(|| format!("link {}", link.display()))?;
         }
     }
     Ok(())

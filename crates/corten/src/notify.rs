@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use std::sync::Mutex;
 
@@ -17,6 +17,7 @@ pub const READY: &str = "ready";
 /// Tells whoever started us what was reached, and when.
 pub struct Notify {
     started: Instant,
+    started_at: i64,
     pipe: Mutex<Option<File>>,
 }
 
@@ -24,17 +25,24 @@ impl Notify {
     /// Takes the pipe from the environment, if `corten up` gave one.
     pub fn from_environment() -> Self {
         let fd = std::env::var(PIPE).ok().and_then(|text| text.parse::<RawFd>().ok()).filter(|fd| *fd > 2);
+        let started_at =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         // SAFETY: `corten up` opened this descriptor for us alone, and this is the only place that takes it.
         let pipe = fd.map(|fd| unsafe {
             libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
             File::from_raw_fd(fd)
         });
-        Self { started: Instant::now(), pipe: Mutex::new(pipe) }
+        Self { started: Instant::now(), started_at, pipe: Mutex::new(pipe) }
     }
 
     /// Milliseconds since the start.
     pub fn elapsed_ms(&self) -> u128 {
         self.started.elapsed().as_millis()
+    }
+
+    /// When this process started, in seconds since 1970.
+    pub fn started_at(&self) -> i64 {
+        self.started_at
     }
 
     /// Says that a milestone was reached.

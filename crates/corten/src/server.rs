@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use base::{TaskScope, UserInfo, system_clock};
@@ -18,8 +17,6 @@ use crate::{addons, clusters, components, lock, logging, node, preflight, up};
 
 /// Free space on the disks of volumes, logs and images below which the node evicts pods.
 const LEAST_DISK: &str = "1Gi";
-/// How long a question to cluster DNS may take before it is asked again.
-const DNS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Runs the cluster `name` in `layout` until it is told to stop. Pods go on when it stops.
 pub fn run(name: &str, layout: Layout, wishes: &Wishes) -> anyhow::Result<()> {
@@ -162,6 +159,7 @@ impl Cluster {
         let mut proxy = proxy::Config::new(&settings.node_name);
         proxy.table = node::proxy_table(settings);
         proxy.cluster_cidrs = vec![parse_cidr(&settings.pod_block.to_string())?];
+        proxy.service_cidrs = vec![parse_cidr(&settings.service_block.to_string())?];
         let client = as_user("system:kube-proxy", &["system:node-proxier"]);
         let (informers, scope) = (Informers::new(client, &self.scope), self.scope.clone());
         self.scope.spawn(async move {
@@ -200,22 +198,26 @@ impl Cluster {
         config
     }
 
-    /// Waits until the node is Ready and cluster DNS answers.
+    /// Waits until the node says that it is Ready, now and not before the last stop, and cluster DNS answers.
     async fn wait_until_usable(&self, client: &kube::Client) -> anyhow::Result<()> {
         let informers = Informers::new(client.clone(), &self.scope);
         let (sender, mut ready) = tokio::sync::watch::channel(false);
         let name = self.settings.node_name.clone();
+        let since = self.notify.started_at();
         informers.get::<Node>().on_event(move |event| {
             let node = event.object();
             let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-            let is_ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+            let is_ready = conditions.iter().any(|c| {
+                let told = c.last_heartbeat_time.as_ref().is_some_and(|at| at.0.as_second() >= since);
+                c.type_ == "Ready" && c.status == "True" && told
+            });
             if node.metadata.name.as_deref() == Some(&name) && is_ready {
                 sender.send_replace(true);
             }
         });
         ready.wait_for(|ready| *ready).await?;
         self.notify.reached("node Ready");
-        while !addons::dns_answers(&self.settings, DNS_TIMEOUT).await? {}
+        addons::wait_for_dns(&self.settings).await?;
         self.notify.reached("cluster DNS answers");
         Ok(())
     }

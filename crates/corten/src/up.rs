@@ -68,8 +68,10 @@ fn spawn(name: &str, layout: &Layout) -> anyhow::Result<(Child, BufReader<std::i
         .open(layout.server_log())
         .with_context(|| format!("open {}", layout.server_log().display()))?;
     let fd = writer.as_raw_fd();
-    let mut command = Command::new(std::env::current_exe().context("find the corten binary")?);
+    let called = std::env::current_exe().context("find the corten binary")?;
+    let mut command = Command::new("/proc/self/exe");
     command
+        .arg0(called)
         .args(["server", "--name", name, "--data-dir"])
         .arg(layout.data())
         .env(PIPE, fd.to_string())

@@ -201,7 +201,7 @@ fn start_tasks(
 /// Registers the node, then keeps its status and lease.
 async fn keep_node(shared: Arc<Shared>, context: NodeStatusContext) {
     context.look().await;
-    let node = node::register(&shared.client, &shared.config, || context.facts()).await;
+    let (node, adopted) = node::register(&shared.client, &shared.config, || context.facts()).await;
     let lease = node::keep_lease(
         shared.client.clone(),
         shared.clock.clone(),
@@ -214,7 +214,7 @@ async fn keep_node(shared: Arc<Shared>, context: NodeStatusContext) {
     if shared.config.pod_cidr.is_none() {
         shared.scope.spawn(follow_pod_cidr(shared.clone(), changed.clone()));
     }
-    node::keep_status(context, shared.node.clone(), node, changed).await;
+    node::keep_status(context, shared.node.clone(), node, adopted, changed).await;
 }
 
 /// Tells the runtime the node's pod network when a controller has assigned one.

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use base::TaskScope;
 use clap::Args;
 
@@ -31,10 +30,10 @@ pub struct Flags {
 
 /// Serves until `scope` ends.
 pub async fn run(flags: Flags, scope: TaskScope) -> anyhow::Result<()> {
-    let executable = std::env::current_exe().context("find the corten binary")?;
-    let mut config = cri::Config::new(&executable, flags.listen, flags.root, flags.state);
+    let mut config = cri::Config::new("/proc/self/exe".as_ref(), flags.listen, flags.root, flags.state);
     config.cni.conf_dir = flags.cni_conf_dir;
     config.cni.bin_dirs = flags.cni_bin_dir;
+    config.registries = crate::node::registries(&|key| std::env::var(key).ok());
     config.registries.insecure = flags.insecure_registry;
     Ok(cri::run(config, scope).await?)
 }

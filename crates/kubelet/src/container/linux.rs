@@ -24,9 +24,16 @@ pub fn cpu_quota_us(milli: i64) -> i64 {
     if milli == 0 { 0 } else { (milli * PERIOD_US / 1000).max(MIN_QUOTA_US) }
 }
 
-/// `cpu.weight` of cgroup v2 for v1's shares.
+/// `cpu.weight` of cgroup v2 for v1's shares: the curve of current OCI runtimes, on which 1024 becomes 100 (KEP-2254).
 pub fn cpu_weight(shares: i64) -> i64 {
-    1 + ((shares.clamp(MIN_SHARES, MAX_SHARES) - 2) * 9999) / 262_142
+    match shares.clamp(MIN_SHARES, MAX_SHARES) {
+        MIN_SHARES => 1,
+        MAX_SHARES => 10_000,
+        shares => {
+            let l = (shares as f64).log2();
+            10_f64.powf((l * l + 125.0 * l) / 612.0 - 7.0 / 34.0).ceil() as i64
+        }
+    }
 }
 
 /// What the node decides about resources.
@@ -135,8 +142,8 @@ mod tests {
         for (milli, shares, quota, weight) in [
             (0, 2, 0, 1),
             (1, 2, 1000, 1),
-            (100, 102, 10_000, 4),
-            (1000, 1024, 100_000, 39),
+            (100, 102, 10_000, 17),
+            (1000, 1024, 100_000, 100),
             (500_000, 262_144, 50_000_000, 10_000),
         ] {
             assert_eq!((cpu_shares(milli), cpu_quota_us(milli)), (shares, quota), "{milli}");

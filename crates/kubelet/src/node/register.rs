@@ -15,8 +15,8 @@ const ATTACH_DETACH: &str = "volumes.kubernetes.io/controller-managed-attach-det
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(7));
 
 /// Creates the Node or takes over the one that is there; tries until the API server answers. A new one is created with
-/// its whole status, so that it is Ready with its first sight.
-pub async fn register(client: &kube::Client, config: &Config, facts: impl Fn() -> NodeFacts) -> Node {
+/// its whole status, so that it is Ready with its first sight; whether it was there before is told with it.
+pub async fn register(client: &kube::Client, config: &Config, facts: impl Fn() -> NodeFacts) -> (Node, bool) {
     let api: Api<Node> = Api::all(client.clone());
     let mut pause = PAUSE.0;
     loop {
@@ -29,17 +29,21 @@ pub async fn register(client: &kube::Client, config: &Config, facts: impl Fn() -
     }
 }
 
-async fn try_register(api: &Api<Node>, config: &Config, facts: NodeFacts) -> Result<Node, kube::Error> {
+async fn try_register(
+    api: &Api<Node>,
+    config: &Config,
+    facts: NodeFacts,
+) -> Result<(Node, bool), kube::Error> {
     let wanted = initial(config, facts);
     if !config.register_node {
-        return api.get(&config.node_name).await;
+        return Ok((api.get(&config.node_name).await?, true));
     }
     match api.create(&PostParams::default(), &wanted).await {
         Ok(node) => {
             tracing::info!(node = config.node_name, "registered the node");
-            Ok(node)
+            Ok((node, false))
         }
-        Err(kube::Error::Api(status)) if status.code == 409 => adopt(api, &wanted).await,
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok((adopt(api, &wanted).await?, true)),
         Err(error) => Err(error),
     }
 }

@@ -123,17 +123,30 @@ fn image_list(mut images: Vec<proto::cri::v1::Image>) -> Vec<ContainerImage> {
     listed.filter(|image| image.names.as_ref().is_some_and(|n| !n.is_empty())).take(MAX_IMAGES).collect()
 }
 
-/// Keeps the status of the node, for ever. `changed` asks for a look before its time.
+/// Keeps the status of the node, for ever. A node that was there before (`adopted`) gets it at once. `changed` asks for
+/// a look before its time.
 pub async fn keep_status(
     context: NodeStatusContext,
     informer: Informer<Node>,
     registered: Node,
+    adopted: bool,
     changed: Arc<tokio::sync::Notify>,
 ) {
     let frequency = context.config.node_status_update_frequency;
     let mut pressure = context.pressure.clone();
     let mut sent = registered.status.unwrap_or_default();
     let mut sent_at = context.clock.instant();
+    if adopted {
+        // What an earlier kubelet said is no sign of life of this one.
+        let next = node_status(Some(&sent), &context.facts());
+        match write(&context, &sent, &next).await {
+            Ok(()) => sent = next,
+            Err(error) => {
+                tracing::warn!(%error, "cannot write the node's status");
+                changed.notify_one();
+            }
+        }
+    }
     let mut pause = NOT_READY_PAUSE;
     loop {
         let ready = context.runtime.lock().not_ready.is_empty();

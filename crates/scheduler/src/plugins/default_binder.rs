@@ -54,8 +54,16 @@ impl Plugin for DefaultBinder {
     }
 }
 
+/// What the API server says; anything else about its answer is nobody's business.
+fn said(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 impl Bind for DefaultBinder {
     fn bind<'a>(&'a self, _: &'a CycleState, pod: &'a PodInfo, node: &'a str) -> BoxFuture<'a, Verdict> {
-        self.post(pod, node).map(|result| result.map_err(|e| Status::error(e.to_string()))).boxed()
+        self.post(pod, node).map(|result| result.map_err(|e| Status::error(said(e)))).boxed()
     }
 }
