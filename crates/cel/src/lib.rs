@@ -7,18 +7,34 @@
 //!
 //! Pure code: this crate reads no clock, opens nothing and keeps no state.
 
+mod ast;
+mod check;
 mod cost;
+mod decl;
+mod decls;
 mod env;
 mod error;
+mod estimate;
+mod eval;
+mod functions;
 mod host;
+mod lexer;
+mod macros;
+mod parser;
 mod program;
+mod re2;
+mod source;
+mod time;
 mod types;
+mod unify;
 mod value;
 
 pub use cost::{CostBudget, CostRange, PER_CALL_LIMIT, SizeEstimator};
+pub use decl::{Decl, escape};
 pub use env::Env;
 pub use error::{CompileError, EvalError};
 pub use host::{Activation, Authorizer, AuthorizerQuery, Bindings, Decision, Host, NoVariables};
 pub use program::Program;
+pub use re2::regex;
 pub use types::{ObjectType, Type};
 pub use value::{Key, ListKind, Timestamp, Value};
