@@ -148,6 +148,11 @@ pub trait Cluster: Send + Sync + 'static {
     /// How this member stands.
     fn status(&self) -> MemberStatus;
 
+    /// Raft's term; cheap, since every answer tells it.
+    fn term(&self) -> u64 {
+        self.status().term
+    }
+
     /// Adds a voting member that is about to start; the whole new list has it.
     async fn add(&self, peer_urls: Vec<String>) -> Result<Member, ClusterError>;
 
@@ -269,6 +274,10 @@ impl Cluster for SingleMember {
             db_bytes_in_use,
             is_learner: false,
         }
+    }
+
+    fn term(&self) -> u64 {
+        1
     }
 
     async fn add(&self, _: Vec<String>) -> Result<Member, ClusterError> {

@@ -80,6 +80,32 @@ impl Hub {
         self.dispatched.store(reached.0, Ordering::Release);
     }
 
+    /// Goes on at `revision` although changes before it are missing: all watchers have to look into the history.
+    pub(crate) fn skip_to(&self, revision: Revision) {
+        let mut inner = self.inner.lock();
+        self.dispatched.store(revision.0, Ordering::Release);
+        inner.by_slash.clear();
+        inner.others.clear();
+        for queue in inner.groups.drain().flat_map(|(_, group)| group.members.into_values()) {
+            let mut state = queue.state.lock();
+            state.cut = true;
+            wake(&mut state);
+        }
+    }
+
+    /// Cuts all watchers off and goes on at `revision`: each looks into the history, which no longer reaches back.
+    pub(crate) fn cut_all(&self, revision: Revision) {
+        let mut inner = self.inner.lock();
+        for queue in inner.groups.drain().flat_map(|(_, group)| group.members.into_values()) {
+            let mut state = queue.state.lock();
+            state.cut = true;
+            wake(&mut state);
+        }
+        inner.by_slash.clear();
+        inner.others.clear();
+        self.start_at(revision);
+    }
+
     /// Ends all watches with [`Error::Closed`] once they have taken what is queued.
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();

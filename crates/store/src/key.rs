@@ -132,6 +132,14 @@ impl KeyRange {
         &self.start
     }
 
+    /// The first key after the range, if it is of several keys and has an end.
+    pub fn end(&self) -> Option<&Key> {
+        match &self.end {
+            End::Before(end) => Some(end),
+            End::Single | End::Unbounded => None,
+        }
+    }
+
     /// The key, if the range is of one key.
     pub fn as_single(&self) -> Option<&Key> {
         matches!(self.end, End::Single).then_some(&self.start)

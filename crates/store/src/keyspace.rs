@@ -45,9 +45,26 @@ impl Keyspace {
         self.revision.send_replace(revision);
     }
 
+    /// Shows a state to which no known changes lead; everything before it can no longer be read or watched.
+    pub(crate) fn replace(&self, state: State) {
+        let revision = state.revision;
+        {
+            let mut history = self.history.write();
+            history.compact(revision);
+            self.state.store(Arc::new(state));
+        }
+        self.revision.send_replace(revision);
+        self.hub.skip_to(revision);
+    }
+
     /// Hands changes that were published to the watchers.
     pub(crate) fn notify(&self, changes: &[Change], reached: Revision) {
         self.hub.dispatch(changes, reached);
+    }
+
+    /// Goes on at `revision`, with nothing known about what led there: live watchers are cut from the changes.
+    pub(crate) fn restart(&self, revision: Revision) {
+        self.hub.cut_all(revision);
     }
 
     pub(crate) fn compact(&self, revision: Revision) {

@@ -17,6 +17,7 @@ mod keyspace;
 mod lease;
 mod limits;
 mod log;
+mod mirror;
 mod revision;
 #[cfg(test)]
 mod sim_tests;
@@ -37,6 +38,7 @@ pub use error::Error;
 pub use history::HistoryLimits;
 pub use key::{Key, KeyRange};
 pub use limits::*;
+pub use mirror::{Fed, Mirror};
 pub use revision::{LeaseId, Revision};
 pub use snapshot_file::{SnapshotFile, SnapshotInfo};
 pub use store::{LeaseStatus, RangeOptions, RangeResult, Store};
