@@ -6,6 +6,7 @@
 mod cursor;
 mod custom;
 mod defaults;
+pub mod expressions;
 pub mod field;
 mod formats;
 pub mod kinds;
@@ -15,6 +16,7 @@ pub mod names;
 pub mod net;
 mod prune;
 pub mod quantities;
+mod shown;
 
 pub use cursor::Cursor;
 pub use custom::validate_custom;
@@ -22,3 +24,4 @@ pub use defaults::apply_defaults;
 pub use field::{BadValue, ErrorKind, Errors, FieldError, Path, aggregate, quote};
 pub use formats::matches_format;
 pub use prune::prune;
+pub use shown::show_values;

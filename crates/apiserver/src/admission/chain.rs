@@ -16,8 +16,17 @@ impl AdmissionChain {
         Self(plugins)
     }
 
-    /// Lets every plugin change or refuse.
+    /// Lets every plugin change or refuse; a second time when one of them wants to see what others changed.
     pub async fn admit(&self, attributes: &mut Attributes<'_>, registry: &Registry) -> ApiResult<()> {
+        self.admit_once(attributes, registry).await?;
+        if attributes.reinvocation.wanted {
+            attributes.reinvocation.again = true;
+            self.admit_once(attributes, registry).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit_once(&self, attributes: &mut Attributes<'_>, registry: &Registry) -> ApiResult<()> {
         let operation = attributes.operation;
         for plugin in self.0.iter().filter(|p| p.handles(operation)) {
             plugin.admit(attributes, registry).await?;

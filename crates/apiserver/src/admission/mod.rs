@@ -1,7 +1,15 @@
 //! Admission: plugins that may change or refuse a write, after authorization and before it is stored.
 
 mod chain;
+mod dynamic;
+mod expressions;
+mod matching;
 pub mod plugins;
+mod policy;
+mod reinvocation;
+mod versioned;
+mod watched;
+mod webhook;
 
 use async_trait::async_trait;
 use base::UserInfo;
@@ -11,6 +19,8 @@ use crate::registry::{Registry, Rider};
 use crate::status::{ApiError, ApiResult, GroupResource};
 
 pub use chain::AdmissionChain;
+pub(crate) use dynamic::Dynamic;
+pub use reinvocation::Reinvocation;
 
 /// What is done to the object (`admission.Operation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +79,8 @@ pub struct Attributes<'a> {
     pub warnings: Vec<String>,
     /// `PLUGIN/KEY` to value, for the audit log.
     pub audit_annotations: Vec<(String, String)>,
+    /// What mutating plugins know of each other.
+    pub reinvocation: Reinvocation,
     /// Stored in one transaction with the object; [`Admission::charge`] adds to it.
     pub riders: Vec<Rider>,
     /// Kept until the write is stored or has failed: locks.

@@ -18,7 +18,11 @@ pub use super::options::WriteOptions;
 
 /// Warnings for the client, each once, in order.
 #[derive(Debug, Default)]
-pub struct Warnings(Mutex<Vec<String>>);
+pub struct Warnings {
+    texts: Mutex<Vec<String>>,
+    /// For the audit log: what admission says of the request.
+    annotations: Mutex<Vec<(String, String)>>,
+}
 
 /// Warnings of one response at most, and their length together (upstream: 4 KiB of headers).
 const MAX_WARNINGS: usize = 100;
@@ -27,7 +31,7 @@ impl Warnings {
     /// Adds one unless it is there already or there are too many.
     pub fn add(&self, text: impl Into<String>) {
         let text = text.into();
-        let mut all = self.0.lock();
+        let mut all = self.texts.lock();
         if !text.is_empty() && all.len() < MAX_WARNINGS && !all.contains(&text) {
             all.push(text);
         }
@@ -35,7 +39,19 @@ impl Warnings {
 
     /// All so far, leaving none.
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock())
+        std::mem::take(&mut self.texts.lock())
+    }
+
+    /// Adds what admission says of the request to its audit record.
+    pub fn annotate(&self, annotations: impl IntoIterator<Item = (String, String)>) {
+        let mut all = self.annotations.lock();
+        let room = MAX_WARNINGS.saturating_sub(all.len());
+        all.extend(annotations.into_iter().take(room));
+    }
+
+    /// All annotations so far, leaving none.
+    pub fn take_annotations(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.annotations.lock())
     }
 }
 
@@ -124,6 +140,7 @@ impl<'a> WriteContext<'a> {
             options: self.options_value,
             warnings: Vec::new(),
             audit_annotations: Vec::new(),
+            reinvocation: crate::admission::Reinvocation::default(),
             riders: Vec::new(),
             held: Vec::new(),
         }

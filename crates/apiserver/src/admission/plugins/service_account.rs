@@ -72,8 +72,12 @@ fn find_account(attributes: &Attributes<'_>, registry: &Registry) -> ApiResult<s
     let name = attributes.object.str_at("spec.serviceAccountName").unwrap_or_default();
     let namespace = attributes.namespace;
     registry.require("", "serviceaccounts", namespace, name).map_err(|error| {
-        attributes
-            .forbidden(format!("error looking up service account {namespace}/{name}: {}", error.message))
+        // Upstream's lister names the kind where the API names the resource.
+        let why = match error.code {
+            404 => format!("serviceaccount {} not found", rules::quote(name)),
+            _ => error.message,
+        };
+        attributes.forbidden(format!("error looking up service account {namespace}/{name}: {why}"))
     })
 }
 

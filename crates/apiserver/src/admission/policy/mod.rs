@@ -1,0 +1,14 @@
+//! ValidatingAdmissionPolicy and MutatingAdmissionPolicy: admission by CEL expressions (KEP-3488, KEP-3962).
+
+mod apply;
+mod definition;
+mod evaluate;
+mod json;
+mod mutating;
+mod params;
+
+mod validating;
+
+pub use mutating::MutatingAdmissionPolicy;
+
+pub use validating::ValidatingAdmissionPolicy;
