@@ -37,6 +37,7 @@ mod replicaset;
 mod resource_quota;
 mod root_ca;
 mod service_account;
+mod service_cidrs;
 mod statefulset;
 mod taint_eviction;
 mod token_secrets;

@@ -74,6 +74,7 @@ const ALL: &[Registration] = controllers![
     "token-cleaner-controller" | "tokencleaner", "token-cleaner", "token-cleaner", 1, false, crate::bootstrap::start_cleaning;
     "serviceaccount-token-controller" | "serviceaccount-token", "", "tokens-controller", 5, true, crate::token_secrets::start;
     "resourcequota-controller" | "resourcequota", "resourcequota-controller", "resourcequota-controller", 5, true, crate::resource_quota::start;
+    "service-cidr-controller" | "service-cidr", "service-cidrs-controller", "service-cidr-controller", 5, true, crate::service_cidrs::start;
     "persistentvolume-binder-controller" | "persistentvolume-binder", "persistent-volume-binder", "persistentvolume-controller", 1, true, crate::pv_binder::start;
     "horizontal-pod-autoscaler-controller" | "horizontalpodautoscaling", "horizontal-pod-autoscaler", "horizontal-pod-autoscaler", 5, true, crate::autoscaler::start;
 ];

@@ -116,6 +116,57 @@ fn plan(quota: &ResourceQuota, used: &Amounts) -> Option<ResourceQuotaStatus> {
     (!same).then_some(ResourceQuotaStatus { hard: Some(hard), used: Some(wanted) })
 }
 
+/// Objects of the kinds that are followed in full.
+struct Followed {
+    pods: Vec<Arc<Pod>>,
+    services: Vec<Arc<Service>>,
+    claims: Vec<Arc<PersistentVolumeClaim>>,
+}
+
+async fn list_all<K>(client: &kube::Client, namespace: &str) -> Result<Vec<Arc<K>>, Error>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let objects: Api<K> = Api::namespaced(client.clone(), namespace);
+    let mut params = ListParams::default().limit(PAGE_SIZE);
+    let mut all = Vec::new();
+    loop {
+        let page = objects.list(&params).await?;
+        all.extend(page.items.into_iter().map(Arc::new));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// What the objects that are followed count for.
+fn followed(spec: &ResourceQuotaSpec, objects: &Followed) -> Amounts {
+    let now = time::now();
+    let mut used = Amounts::new();
+    for pod in objects.pods.iter().filter(|pod| usage::in_scopes(spec, pod)) {
+        usage::sum(&mut used, usage::of_pod(pod, now));
+    }
+    if !usage::has_scopes(spec) {
+        objects.services.iter().for_each(|service| usage::sum(&mut used, usage::of_service(service)));
+    }
+    for claim in objects.claims.iter().filter(|claim| usage::claim_in_scopes(spec, claim)) {
+        usage::sum(&mut used, usage::of_claim(claim));
+    }
+    used
+}
+
+/// Whether less is used of something that is followed than the quota says.
+fn frees(quota: &ResourceQuota, used: &Amounts) -> bool {
+    let before = usage::amounts(quota.status.as_ref().and_then(|s| s.used.as_ref()));
+    before.iter().any(|(name, before)| {
+        counted_kind(name).is_none() && used.get(name).copied().unwrap_or(Quantity::ZERO) < *before
+    })
+}
+
 /// The `resource.group` that a limit counts objects of, if that is not followed in full.
 fn counted_kind(limit: &str) -> Option<&str> {
     let kind = limit.strip_prefix("count/").or_else(|| PLAIN_COUNTS.contains(&limit).then_some(limit))?;
@@ -126,7 +177,27 @@ impl Controller {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let Some(quota) = self.quotas.get_key(key) else { return Ok(Outcome::Done) };
         let spec = quota.spec.clone().unwrap_or_default();
-        let mut used = self.followed(&spec, key.namespace_or_empty());
+        let used = followed(&spec, &self.cached(key.namespace_or_empty()));
+        if !frees(&quota, &used) {
+            return self.write(key, &quota, used).await;
+        }
+        // What has just been made may not have been heard of here; but it has changed the quota, and so what is read
+        // now is right as long as the quota stays as it is.
+        let quotas: Api<ResourceQuota> = Api::namespaced(self.client.clone(), key.namespace_or_empty());
+        let Some(quota) = quotas.get_opt(&key.name).await? else { return Ok(Outcome::Done) };
+        let spec = quota.spec.clone().unwrap_or_default();
+        let used = followed(&spec, &self.live(key.namespace_or_empty()).await?);
+        self.write(key, &quota, used).await
+    }
+
+    /// Counts the kinds that are not followed, and writes the status.
+    async fn write(
+        &self,
+        key: &ObjectKey,
+        quota: &ResourceQuota,
+        mut used: Amounts,
+    ) -> Result<Outcome, Error> {
+        let spec = quota.spec.clone().unwrap_or_default();
         let mut counts_others = false;
         if !usage::has_scopes(&spec) {
             for limit in spec.hard.iter().flatten().map(|(name, _)| name) {
@@ -136,31 +207,28 @@ impl Controller {
                 used.insert(limit.clone(), Quantity::from_units(count, base::quantity::Format::DecimalSi));
             }
         }
-        if let Some(status) = plan(&quota, &used) {
+        if let Some(status) = plan(quota, &used) {
             let quotas: Api<ResourceQuota> = Api::namespaced(self.client.clone(), key.namespace_or_empty());
-            let wanted = ResourceQuota { status: Some(status), ..ResourceQuota::clone(&quota) };
+            let wanted = ResourceQuota { status: Some(status), ..quota.clone() };
             api::ignore_not_found(quotas.replace_status(&key.name, &PostParams::default(), &wanted).await)?;
         }
         Ok(if counts_others { Outcome::RequeueAfter(RESYNC) } else { Outcome::Done })
     }
 
-    fn followed(&self, spec: &ResourceQuotaSpec, namespace: &str) -> Amounts {
-        let now = time::now();
-        let mut used = Amounts::new();
-        for pod in self.pods.list_namespace(namespace) {
-            if usage::in_scopes(spec, &pod) {
-                usage::sum(&mut used, usage::of_pod(&pod, now));
-            }
+    fn cached(&self, namespace: &str) -> Followed {
+        Followed {
+            pods: self.pods.list_namespace(namespace),
+            services: self.services.list_namespace(namespace),
+            claims: self.claims.list_namespace(namespace),
         }
-        if !usage::has_scopes(spec) {
-            for service in self.services.list_namespace(namespace) {
-                usage::sum(&mut used, usage::of_service(&service));
-            }
-            for claim in self.claims.list_namespace(namespace) {
-                usage::sum(&mut used, usage::of_claim(&claim));
-            }
-        }
-        used
+    }
+
+    async fn live(&self, namespace: &str) -> Result<Followed, Error> {
+        Ok(Followed {
+            pods: list_all(&self.client, namespace).await?,
+            services: list_all(&self.client, namespace).await?,
+            claims: list_all(&self.client, namespace).await?,
+        })
     }
 
     /// How many objects of `resource.group` there are in a namespace. A kind that does not exist counts for nothing.
@@ -215,6 +283,8 @@ mod tests {
         );
         let written = ResourceQuota { status: Some(status), ..quota };
         assert_eq!(plan(&written, &used), None);
+        assert!(!frees(&written, &used));
+        assert!(frees(&written, &Amounts::new()));
         assert_eq!(counted_kind("count/deployments.apps"), Some("deployments.apps"));
         assert_eq!(counted_kind("secrets"), Some("secrets"));
         assert_eq!(counted_kind("count/pods"), None);

@@ -169,6 +169,35 @@ pub fn in_scopes(spec: &ResourceQuotaSpec, pod: &Pod) -> bool {
     plain && selected.into_iter().all(|requirement| meets(requirement, pod))
 }
 
+/// True if a quota with these scopes counts the claim: of scopes, only VolumeAttributesClass is about claims.
+pub fn claim_in_scopes(spec: &ResourceQuotaSpec, claim: &PersistentVolumeClaim) -> bool {
+    const SCOPE: &str = "VolumeAttributesClass";
+    let status = claim.status.as_ref();
+    let target = status.and_then(|s| s.modify_volume_status.as_ref());
+    let classes: Vec<&str> = [
+        claim.spec.as_ref().and_then(|s| s.volume_attributes_class_name.as_deref()),
+        status.and_then(|s| s.current_volume_attributes_class_name.as_deref()),
+        target.and_then(|t| t.target_volume_attributes_class_name.as_deref()),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|class| !class.is_empty())
+    .collect();
+    let plain = spec.scopes.iter().flatten().all(|scope| scope == SCOPE && !classes.is_empty());
+    let selected = spec.scope_selector.iter().flat_map(|s| s.match_expressions.iter().flatten());
+    plain
+        && selected.into_iter().all(|requirement| {
+            let listed = |class: &str| requirement.values.iter().flatten().any(|v| v == class);
+            requirement.scope_name == SCOPE
+                && match (requirement.operator.as_str(), classes.as_slice()) {
+                    ("In", all) => all.iter().any(|class| listed(class)),
+                    ("NotIn", all) => all.is_empty() || all.iter().any(|class| !listed(class)),
+                    ("DoesNotExist", all) => all.is_empty(),
+                    (_, all) => !all.is_empty(),
+                }
+        })
+}
+
 /// True if the quota counts pods only.
 pub fn has_scopes(spec: &ResourceQuotaSpec) -> bool {
     spec.scopes.as_ref().is_some_and(|s| !s.is_empty())
