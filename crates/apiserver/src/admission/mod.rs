@@ -7,6 +7,8 @@ mod matching;
 pub mod plugins;
 mod policy;
 mod reinvocation;
+#[cfg(test)]
+mod testing;
 mod versioned;
 mod watched;
 mod webhook;

@@ -28,7 +28,8 @@ pub(crate) async fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error
         registry.stored_resource(GROUP, PLURAL).ok_or_else(|| bootstrap(ApiError::unknown_resource()))?;
     let range = KeyRange::prefix(definitions.key_prefix(None));
     let revision = registry.store.current_revision();
-    let mut known = Definitions { definitions, all: BTreeMap::new(), served: BTreeMap::new() };
+    let webhooks = core.webhooks.clone();
+    let mut known = Definitions { definitions, webhooks, all: BTreeMap::new(), served: BTreeMap::new() };
     known.reload(registry).map_err(bootstrap)?;
     known.publish(registry);
     let core = core.clone();
@@ -42,6 +43,7 @@ pub(crate) async fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error
 
 struct Definitions {
     definitions: Arc<Served>,
+    webhooks: Arc<crate::webhook::WebhookClient>,
     /// By name.
     all: BTreeMap<String, Value>,
     /// What each established definition serves, and its generation and names that this was made of.
@@ -155,7 +157,7 @@ impl Definitions {
     async fn delete_objects(&self, registry: &Registry, definition: &Value) -> ApiResult<()> {
         let served = match self.served.get(meta::name(definition)).and_then(|(_, s)| s.first()) {
             Some(served) => served.clone(),
-            None => match served_by(definition).into_iter().next() {
+            None => match served_by(definition, &self.webhooks).into_iter().next() {
                 Some(served) => served,
                 None => return Ok(()),
             },
@@ -209,7 +211,7 @@ impl Definitions {
                 continue;
             }
             let established = is_true(&definition["status"], "Established");
-            let served = if established { served_by(definition) } else { Vec::new() };
+            let served = if established { served_by(definition, &self.webhooks) } else { Vec::new() };
             changed |= !served.is_empty() || self.served.contains_key(name);
             self.served.insert(name.clone(), (made_of, served));
         }

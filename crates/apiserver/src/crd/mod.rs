@@ -3,6 +3,7 @@
 mod controller;
 mod names;
 mod resource;
+mod webhook_conversion;
 
 pub(crate) use controller::run;
 

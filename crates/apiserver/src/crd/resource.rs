@@ -8,8 +8,9 @@ use schema::{
 };
 
 use super::CustomFacts;
-use crate::registry::{Converter, RemoteConversion, Served, meta};
-use crate::status::{ApiError, ApiResult};
+use super::webhook_conversion::WebhookConversion;
+use crate::registry::{Converter, Served, meta};
+use crate::webhook::WebhookClient;
 
 /// In the order that upstream's discovery has them for custom resources.
 const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
@@ -20,7 +21,7 @@ fn verbs(all: &[&'static str]) -> Vec<SmolStr> {
 }
 
 /// The resources that an established definition serves.
-pub fn served_by(definition: &Value) -> Vec<Arc<Served>> {
+pub fn served_by(definition: &Value, webhooks: &Arc<WebhookClient>) -> Vec<Arc<Served>> {
     let versions = definition.items_at("spec.versions");
     let storage = versions.iter().find(|v| v.bool_at("storage") == Some(true));
     let Some(storage) = storage.and_then(|v| v.str_at("name")) else { return Vec::new() };
@@ -35,9 +36,18 @@ pub fn served_by(definition: &Value) -> Vec<Arc<Served>> {
         })
         .collect();
     let Some((hub, _)) = made.iter().find(|(r, _)| r.version == storage) else { return Vec::new() };
+    // Objects may be stored in any version, so that one that is alone now may have to be converted, too.
+    let conversion = (definition.str_at("spec.conversion.strategy") == Some("Webhook")).then(|| {
+        let webhook = &definition["spec"]["conversion"]["webhook"];
+        Converter::Remote(Arc::new(WebhookConversion::new(webhooks.clone(), webhook)))
+    });
     let served = made.iter().filter(|(_, version)| version.bool_at("served") == Some(true));
     served
-        .map(|(resource, version)| Arc::new(one(definition, version, resource.clone(), hub.clone())))
+        .map(|(resource, version)| {
+            let mut served = one(definition, version, resource.clone(), hub.clone());
+            served.conversion.clone_from(&conversion);
+            Arc::new(served)
+        })
         .collect()
 }
 
@@ -58,26 +68,10 @@ fn one(definition: &Value, version: &Value, resource: Arc<Resource>, hub: Arc<Re
             .unwrap_or_else(|| format!("{} {} is deprecated", resource.api_version(), resource.kind)),
         _ => String::new(),
     };
-    let converts = webhook && resource.version != hub.version;
-    let strategy = crate::strategies::custom_strategy(resource.clone());
-    Served {
-        conversion: converts.then(|| Converter::Remote(Arc::new(Webhook))),
-        strategy,
-        deprecation,
-        custom: Some(Arc::new(facts)),
-        resource,
-        hub,
-    }
-}
-
-/// Conversion by webhook is not implemented.
-struct Webhook;
-
-#[async_trait::async_trait]
-impl RemoteConversion for Webhook {
-    async fn convert(&self, _: Vec<Value>, _: &Resource) -> ApiResult<Vec<Value>> {
-        Err(ApiError::not_implemented("conversion of custom resources by webhook"))
-    }
+    // What is written is checked in the stored version when its fields may differ.
+    let checked = if webhook { hub.clone() } else { resource.clone() };
+    let strategy = crate::strategies::custom_strategy(checked);
+    Served { conversion: None, strategy, deprecation, custom: Some(Arc::new(facts)), resource, hub }
 }
 
 fn resource(definition: &Value, version: &Value, storage: &str) -> Result<Resource, schema::Error> {

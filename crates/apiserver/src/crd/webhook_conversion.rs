@@ -47,8 +47,7 @@ impl WebhookConversion {
                 "uid": (uid.as_str()), "desiredAPIVersion": api_version, "objects": (Value::List(objects.to_vec()))
             }
         });
-        let answer =
-            self.client.post(target, &review, TIMEOUT).await.map_err(|e| failed(e.to_string()))?;
+        let answer = self.client.post(target, &review, TIMEOUT).await.map_err(|e| failed(e.to_string()))?;
         let converted = converted_objects(&answer, &uid, version).map_err(failed)?;
         if converted.len() != objects.len() {
             return Err(format!(
@@ -181,7 +180,8 @@ mod tests {
     #[test]
     fn metadata_stays_but_for_labels() {
         let before = object("v1", "u", value!({"a": "1"}));
-        let after = check(&before, object("v2", "u", value!({"b": "2"})), "g/v2", ("g/v1, Kind=K", 0)).unwrap();
+        let after =
+            check(&before, object("v2", "u", value!({"b": "2"})), "g/v2", ("g/v1, Kind=K", 0)).unwrap();
         assert_eq!(after["metadata"]["labels"], value!({"b": "2"}));
         assert_eq!(after.str_at("spec.v"), Some("v2"));
         assert_eq!(
