@@ -142,9 +142,10 @@ fn check_kind(found: &TypeMeta, expected: &Expected<'_>, body: &[u8]) -> ApiResu
     }
     if !expected.custom && Catalog::builtin().kind(&gvk).is_none() {
         let words = format!(
-            "no kind {} is registered for version {} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            "no kind {} is registered for version {} in scheme {}",
             rules::quote(&gvk.kind),
-            rules::quote(&gvk.api_version())
+            rules::quote(&gvk.api_version()),
+            rules::quote(scheme_of(&wanted.group))
         );
         return Err(ApiError::bad_request(unhandled_text(&gvk, expected, &words)));
     }
@@ -171,6 +172,15 @@ fn check_kind(found: &TypeMeta, expected: &Expected<'_>, body: &[u8]) -> ApiResu
         wanted.kind
     );
     Err(ApiError::bad_request(unhandled_text(&gvk, expected, &words)))
+}
+
+/// The scheme that upstream decodes a group's kinds with, as its messages name it.
+fn scheme_of(group: &str) -> &'static str {
+    match group {
+        "apiextensions.k8s.io" => "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55",
+        "apiregistration.k8s.io" => "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+        _ => "pkg/api/legacyscheme/scheme.go:30",
+    }
 }
 
 fn set_kind(value: &mut Value, gvk: &GroupVersionKind) {

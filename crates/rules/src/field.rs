@@ -126,16 +126,24 @@ impl ErrorKind {
 }
 
 /// The offending value as messages show it: strings quoted, all else as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BadValue(Option<String>);
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum BadValue {
+    /// No value is shown.
+    #[default]
+    Omit,
+    /// Shown as it is.
+    Text(String),
+    /// A map or a list, whose fields [`crate::show_values`] puts in upstream's order and words.
+    Json(schema::Value),
+}
 
 impl BadValue {
     /// No value is shown.
-    pub const OMIT: Self = Self(None);
+    pub const OMIT: Self = Self::Omit;
 
     /// Shown as it is.
     pub fn raw(text: impl Into<String>) -> Self {
-        Self(Some(text.into()))
+        Self::Text(text.into())
     }
 
     /// The value of a nil pointer, slice or map.
@@ -146,7 +154,7 @@ impl BadValue {
 
 impl From<&str> for BadValue {
     fn from(text: &str) -> Self {
-        Self(Some(quote(text)))
+        Self::Text(quote(text))
     }
 }
 
@@ -158,7 +166,7 @@ impl From<&String> for BadValue {
 
 impl From<i64> for BadValue {
     fn from(number: i64) -> Self {
-        Self(Some(number.to_string()))
+        Self::Text(number.to_string())
     }
 }
 
@@ -166,7 +174,8 @@ impl From<&schema::Value> for BadValue {
     fn from(value: &schema::Value) -> Self {
         match value {
             schema::Value::Str(text) => Self::from(text.as_str()),
-            other => Self(Some(json(other))),
+            other @ (schema::Value::Map(_) | schema::Value::List(_)) => Self::Json(other.clone()),
+            other => Self::Text(json(other)),
         }
     }
 }
@@ -188,12 +197,12 @@ pub fn json(value: &schema::Value) -> String {
 
 impl From<bool> for BadValue {
     fn from(truth: bool) -> Self {
-        Self(Some(truth.to_string()))
+        Self::Text(truth.to_string())
     }
 }
 
 /// One thing wrong with one field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FieldError {
     /// What is wrong.
     pub kind: ErrorKind,
@@ -284,9 +293,14 @@ impl FieldError {
     /// The message without the field, as in a Status cause.
     pub fn body(&self) -> String {
         let mut text = self.kind.words().to_owned();
-        if let (true, Some(value)) = (self.kind.shows_value(), &self.value.0) {
+        let shown = match &self.value {
+            BadValue::Text(shown) => Some(std::borrow::Cow::Borrowed(shown.as_str())),
+            BadValue::Json(value) => Some(json(value).into()),
+            BadValue::Omit => None,
+        };
+        if let (true, Some(shown)) = (self.kind.shows_value(), shown) {
             text.push_str(": ");
-            text.push_str(value);
+            text.push_str(&shown);
         }
         if !self.detail.is_empty() {
             text.push_str(": ");

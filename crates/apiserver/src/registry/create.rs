@@ -81,7 +81,12 @@ impl WriteContext<'_> {
         meta::set(&mut object, "uid", meta::new_uid());
         let prefix = meta::text(&object, "generateName").to_owned();
         if meta::name(&object).is_empty() && !prefix.is_empty() {
-            meta::set(&mut object, "name", meta::generate_name(&prefix));
+            // An address cannot be made up; validation says so of the prefix itself.
+            let name = match self.served.is("networking.k8s.io", "ipaddresses") {
+                true => prefix,
+                false => meta::generate_name(&prefix),
+            };
+            meta::set(&mut object, "name", name);
         }
         let finish = strategy.begin_create(&context, &mut object)?;
         let outcome = self.create_begun(object, &context).await;
@@ -107,6 +112,7 @@ impl WriteContext<'_> {
         let mut all = metadata_rules::validate_new(self.served, &object);
         all.append(&mut errors);
         if !all.is_empty() {
+            rules::show_values(&mut all, self.served.hub.schema.root());
             let kind = &self.served.hub;
             return Err(ApiError::invalid(&kind.group, &kind.kind, meta::name(&object), &all));
         }

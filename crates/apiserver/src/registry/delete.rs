@@ -30,6 +30,9 @@ enum Attempt {
 impl WriteContext<'_> {
     /// Deletes the object `self.name`.
     pub async fn delete(&self, options: &DeleteOptions) -> ApiResult<Deleted> {
+        for warning in self.served.strategy.warnings_on_delete(options) {
+            self.warnings.add(warning);
+        }
         let key = self.served.key(self.namespace, self.name);
         let mut admitted = false;
         for _ in 0..CONFLICT_ATTEMPTS {
@@ -66,9 +69,6 @@ impl WriteContext<'_> {
         options: &DeleteOptions,
     ) -> ApiResult<Attempt> {
         self.check_preconditions(old, options)?;
-        for warning in self.served.strategy.warnings_on_delete(options) {
-            self.warnings.add(warning);
-        }
         let mut new = old.clone();
         let graceful = self.start_grace(&mut new, old, options);
         if let Grace::AlreadyEnough = graceful {
@@ -102,7 +102,7 @@ impl WriteContext<'_> {
     }
 
     fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> ApiResult<()> {
-        let kind = GroupResource::new(&self.served.resource.group, &self.served.resource.kind);
+        let kind = GroupResource::new(&self.served.hub.group, &self.served.hub.kind);
         if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta::uid(old)) {
             return Err(ApiError::conflict(
                 kind,

@@ -63,6 +63,9 @@ pub fn validate_new(served: &Served, object: &Value) -> Vec<FieldError> {
 pub fn validate_change(served: &Served, new: &Value, old: &Value) -> Vec<FieldError> {
     let path = Path::new("metadata");
     let mut errors = checks::validate_object_meta_update(&new["metadata"], &old["metadata"], &path);
+    if served.strategy.traits().metadata_twice {
+        errors.extend_from_within(..);
+    }
     if served.strategy.traits().kube_finalizers {
         errors.extend(checks::validate_kube_finalizers(&new["metadata"], &path));
     }

@@ -29,7 +29,7 @@ impl Served {
     /// A built-in resource; `hub` is the same in the stored version.
     pub fn builtin(resource: Arc<Resource>, hub: Arc<Resource>) -> Self {
         let conversion = conversion_for(&resource, &hub);
-        let strategy = strategy_for(&hub);
+        let strategy = strategy_for(&resource, &hub);
         let deprecation = deprecation(&resource);
         Self { resource, hub, conversion, strategy, deprecation, custom: None }
     }

@@ -199,6 +199,7 @@ impl WriteContext<'_> {
         let mut errors = metadata_rules::validate_change(self.served, &new, old);
         errors.extend(strategy.validate_update(&context, &new, old));
         if !errors.is_empty() {
+            rules::show_values(&mut errors, self.served.hub.schema.root());
             let kind = &self.served.hub;
             return Err(ApiError::invalid(&kind.group, &kind.kind, self.name, &errors));
         }

@@ -42,6 +42,13 @@ impl Strategy for Generic {
 }
 
 impl Generic {
+    /// The same with other facts.
+    pub fn with_traits(self, change: impl FnOnce(&mut Traits)) -> Self {
+        let mut traits = self.traits;
+        change(&mut traits);
+        Self { traits, ..self }
+    }
+
     /// As of [`Strategy`].
     pub fn traits(&self) -> &Traits {
         &self.traits
@@ -67,6 +74,11 @@ impl Generic {
         let mut errors = Vec::new();
         (self.rules.validate)(&Cursor::root(object), &write_of(context), &mut errors);
         errors
+    }
+
+    /// As of [`Strategy`], for a new object or for a change.
+    pub fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        (self.rules.warnings)(object, old)
     }
 
     /// As of [`Strategy`].

@@ -1,5 +1,7 @@
 //! Jobs: what becomes of their pods is said when they are deleted.
 
+use schema::Value;
+
 use super::{Generic, Strategy};
 use crate::registry::options::DeleteOptions;
 
@@ -9,6 +11,11 @@ pub struct Jobs(pub Generic);
 impl Strategy for Jobs {
     fn generic(&self) -> &Generic {
         &self.0
+    }
+
+    /// A job comes by its pods' labels, the generated ones among them, as it is read back.
+    fn canonicalize(&self, job: &mut Value) {
+        rules::kinds::take_template_labels(job);
     }
 
     fn warnings_on_delete(&self, options: &DeleteOptions) -> Vec<String> {

@@ -7,22 +7,33 @@ use schema::Resource;
 use super::custom::Custom;
 use super::daemon_sets::DaemonSets;
 use super::definitions::Definitions;
+use super::events::Events;
 use super::jobs::Jobs;
 use super::limit_ranges::LimitRanges;
 use super::namespaces::Namespaces;
 use super::pods::Pods;
+use super::secrets::Secrets;
 use super::services::Services;
-use super::traits::{Generation, StatusMetadata, Traits, any_name, dns_label, dns1035_label, path_segment};
+use super::storage_drivers::StorageDrivers;
+use super::traits::{
+    Generation, StatusMetadata, Traits, any_name, dns_label, ip_address, long_name, path_segment,
+};
 use super::{Generic, SharedStrategy};
 
-/// The strategy of a resource, built in or custom.
-pub fn strategy_for(resource: &Resource) -> SharedStrategy {
-    let generic = Generic::of(resource);
+/// The strategy of a resource, built in or custom; `hub` is the same in the version that is stored.
+pub fn strategy_for(resource: &Resource, hub: &Resource) -> SharedStrategy {
+    let generic = Generic::of(hub);
+    if (resource.group.as_str(), resource.plural.as_str()) == ("events.k8s.io", "events") {
+        return Arc::new(Events::new(generic));
+    }
+    let resource = hub;
     match (resource.group.as_str(), resource.plural.as_str()) {
         _ if resource.custom => Arc::new(generic),
         ("", "pods") => Arc::new(Pods(generic)),
         ("", "namespaces") => Arc::new(Namespaces(generic)),
         ("", "services") => Arc::new(Services(generic)),
+        ("", "secrets") => Arc::new(Secrets(generic)),
+        ("storage.k8s.io", "csidrivers") => Arc::new(StorageDrivers(generic)),
         ("", "limitranges") => Arc::new(LimitRanges(generic)),
         ("apps", "daemonsets") => Arc::new(DaemonSets(generic)),
         ("batch", "jobs") => Arc::new(Jobs(generic)),
@@ -106,13 +117,28 @@ pub(crate) fn traits_of(resource: &Resource) -> Traits {
     );
     traits.orphans_by_default = matches!(id, ("", "replicationcontrollers") | ("batch", "jobs"));
     traits.ttl_s = matches!(id, ("" | "events.k8s.io", "events")).then_some(3600);
-    traits.kube_finalizers = !matches!(id, ("" | "events.k8s.io", "events"));
+    traits.kube_finalizers = !matches!(
+        id,
+        ("", "events")
+            | ("admissionregistration.k8s.io" | "apiextensions.k8s.io" | "apiregistration.k8s.io", _)
+            | (
+                "coordination.k8s.io"
+                    | "node.k8s.io"
+                    | "storagemigration.k8s.io"
+                    | "internal.apiserver.k8s.io",
+                _
+            )
+            | ("policy", "poddisruptionbudgets")
+    );
+    traits.metadata_twice = !matches!(id, ("", "events") | ("policy", "poddisruptionbudgets"));
     traits.name_rule = match id {
-        ("", "namespaces") => dns_label,
-        ("", "services") => dns1035_label,
+        ("", "namespaces" | "services") | ("apps", "statefulsets") => dns_label,
+        ("networking.k8s.io", "ipaddresses") => ip_address,
+        ("resource.k8s.io", "deviceclasses") => long_name,
         ("rbac.authorization.k8s.io", _)
-        | ("networking.k8s.io", "ipaddresses")
-        | ("" | "events.k8s.io", "events") => path_segment,
+        | ("certificates.k8s.io", "certificatesigningrequests")
+        | ("policy", "poddisruptionbudgets")
+        | ("", "events") => path_segment,
         ("apiregistration.k8s.io" | "apiextensions.k8s.io", _) => any_name,
         _ => traits.name_rule,
     };

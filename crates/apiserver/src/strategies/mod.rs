@@ -3,13 +3,16 @@
 mod custom;
 pub(crate) mod daemon_sets;
 mod definitions;
+mod events;
 mod generic;
 mod jobs;
 mod kinds;
 mod limit_ranges;
 mod namespaces;
 mod pods;
+mod secrets;
 mod services;
+mod storage_drivers;
 mod traits;
 
 use std::sync::Arc;
@@ -18,8 +21,8 @@ use base::UserInfo;
 use rules::FieldError;
 use schema::Value;
 
-use crate::registry::{Registry, Rider};
 use crate::registry::options::DeleteOptions;
+use crate::registry::{Registry, Rider};
 use crate::status::ApiResult;
 
 pub use generic::Generic;
@@ -84,14 +87,14 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Words for the client about a new object that is valid all the same.
     fn warnings_on_create(&self, context: &Context<'_>, object: &Value) -> Vec<String> {
-        let _ = (context, object);
-        Vec::new()
+        let _ = context;
+        self.generic().warnings(object, None)
     }
 
     /// The same for a change.
     fn warnings_on_update(&self, context: &Context<'_>, new: &Value, old: &Value) -> Vec<String> {
-        let _ = (context, new, old);
-        Vec::new()
+        let _ = context;
+        self.generic().warnings(new, Some(old))
     }
 
     /// The same for a deletion.
@@ -125,7 +128,12 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// What is stored in one transaction with a creation (`old` is None), a change, or a deletion (`new` is None).
-    fn riders(&self, context: &Context<'_>, new: Option<&Value>, old: Option<&Value>) -> ApiResult<Vec<Rider>> {
+    fn riders(
+        &self,
+        context: &Context<'_>,
+        new: Option<&Value>,
+        old: Option<&Value>,
+    ) -> ApiResult<Vec<Rider>> {
         let _ = (context, new, old);
         Ok(Vec::new())
     }

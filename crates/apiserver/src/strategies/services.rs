@@ -71,6 +71,15 @@ impl Strategy for Services {
     }
 }
 
+/// Nothing is given out to a service that asks for what cannot be.
+fn check_addresses(service: &Value) -> ApiResult<()> {
+    let errors = rules::kinds::service_address_errors(service);
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::invalid("", "Service", meta::name(service), &errors)),
+    }
+}
+
 fn kind_of(service: &Value) -> &str {
     service.str_at("spec.type").filter(|t| !t.is_empty()).unwrap_or("ClusterIP")
 }
@@ -259,6 +268,7 @@ impl Taking {
             return Ok(());
         }
         normalize_ips(service);
+        check_addresses(service)?;
         let families = self.from.families();
         let given: Vec<String> =
             service.items_at("spec.clusterIPs").iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -378,8 +388,8 @@ impl Taking {
             if asked == 0 && !automatic {
                 continue;
             }
-            let shared =
-                known.iter().find(|(n, p, _)| *n == number && *p != protocol).map(|(.., node)| *node);
+            // Ports of one number share a node port, whatever their protocol; validation finds the doubles.
+            let shared = known.iter().find(|(n, ..)| *n == number).map(|(.., node)| *node);
             let outcome = match (asked, shared) {
                 (0, Some(node)) => Ok(node),
                 (0, None) => self.from.take_any_port().inspect(|p| self.taken.borrow_mut().1.push(*p)),

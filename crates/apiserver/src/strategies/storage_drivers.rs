@@ -19,8 +19,8 @@ impl Strategy for StorageDrivers {
         warnings(driver)
     }
 
-    fn warnings_on_update(&self, _: &Context<'_>, new: &Value, _: &Value) -> Vec<String> {
-        warnings(new)
+    fn warnings_on_update(&self, _: &Context<'_>, new: &Value, old: &Value) -> Vec<String> {
+        if new["spec"] == old["spec"] { Vec::new() } else { warnings(new) }
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Traits {
     pub ttl_s: Option<i64>,
     /// Finalizers without a domain must be known ones.
     pub kube_finalizers: bool,
+    /// The kind's own check of a change looks at metadata once more, as upstream's do but for a few.
+    pub metadata_twice: bool,
     /// Names.
     pub name_rule: NameRule,
 }
@@ -70,6 +72,7 @@ impl Traits {
         orphans_by_default: false,
         ttl_s: None,
         kube_finalizers: true,
+        metadata_twice: true,
         name_rule: dns_subdomain,
     };
 }
@@ -79,17 +82,27 @@ pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
     names::dns1123_subdomain(&masked(name, prefix))
 }
 
-/// Namespaces: a DNS label.
+/// Namespaces, services and stateful sets: a DNS label.
 pub fn dns_label(name: &str, prefix: bool) -> Vec<String> {
     names::dns1123_label(&masked(name, prefix))
 }
 
-/// Services: a DNS label that begins with a letter.
-pub fn dns1035_label(name: &str, prefix: bool) -> Vec<String> {
-    names::dns1035_label(&masked(name, prefix))
+/// Device classes: a DNS subdomain, whose length is told in bytes.
+pub fn long_name(name: &str, prefix: bool) -> Vec<String> {
+    let mut messages = dns_subdomain(name, prefix);
+    if name.len() > names::SUBDOMAIN_MAX_LEN {
+        messages.retain(|message| *message != names::max_len(names::SUBDOMAIN_MAX_LEN));
+        messages.insert(0, format!("must be no more than {} bytes", names::SUBDOMAIN_MAX_LEN));
+    }
+    messages
 }
 
-/// Whatever fits into a path (RBAC kinds, IP addresses).
+/// IP addresses are their own names.
+pub fn ip_address(name: &str, _: bool) -> Vec<String> {
+    rules::net::ip(name)
+}
+
+/// Whatever fits into a path (RBAC kinds).
 pub fn path_segment(name: &str, prefix: bool) -> Vec<String> {
     if prefix { names::path_segment_prefix(name) } else { names::path_segment(name) }
 }

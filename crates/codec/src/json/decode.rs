@@ -96,7 +96,7 @@ impl<'s> Decoder<'_, 's> {
             }
             _ => "number".to_owned(),
         };
-        Err(go::mismatch(&self.steps, &found, &go::type_name(node)))
+        Err(go::mismatch(&self.steps, &found, &go::target(&self.steps, node)))
     }
 
     fn scalar(&mut self, node: Node<'s>, first: u8) -> Result<Value, Error> {
@@ -122,6 +122,11 @@ impl<'s> Decoder<'_, 's> {
             (Kind::Time, b'"') => scalar::time(&self.reader.string()?),
             (Kind::MicroTime, b'"') => scalar::micro_time(&self.reader.string()?),
             (Kind::Duration, b'"') => scalar::duration(&self.reader.string()?),
+            // Go hands whatever is there to the parser.
+            (Kind::Quantity, _) => {
+                self.reader.skip()?;
+                scalar::quantity(self.reader.since(mark).trim())
+            }
             (Kind::Bytes, b'"') => scalar::bytes(&self.reader.string()?),
             _ => self.mismatch(node, first),
         }

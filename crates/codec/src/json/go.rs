@@ -82,6 +82,29 @@ fn short(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
+/// Go's name of the type at the end of `steps`, where fields may have types with names of their own.
+pub(super) fn target(steps: &[Step<'_>], node: Node<'_>) -> String {
+    let within = steps.iter().rev().take_while(|step| !matches!(step, Step::Field(..))).count();
+    let field = steps.len().checked_sub(within + 1).and_then(|at| steps.get(at));
+    let named = match field {
+        Some(Step::Field(object, field)) => super::go_types::named(object.name(), field.name()),
+        _ => None,
+    };
+    match (named, node.kind(), within) {
+        (Some(name), Kind::Map(values), 0) => match name.strip_prefix("map.") {
+            Some(key) => {
+                let value = type_name(values);
+                let package = value.split('.').next().unwrap_or_default();
+                format!("map[{package}.{key}]{value}")
+            }
+            None => type_name(node),
+        },
+        (Some(name), Kind::List(_), 0) => format!("[]{name}"),
+        (Some(name), Kind::String | Kind::Any, 0 | 1) => name,
+        _ => type_name(node),
+    }
+}
+
 /// Go's name of a type: `int32`, `[]v1.Container`, `map[string]string`.
 pub(super) fn type_name(node: Node<'_>) -> String {
     match node.kind() {

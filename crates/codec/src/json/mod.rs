@@ -2,6 +2,7 @@
 
 mod decode;
 mod go;
+mod go_types;
 mod read;
 mod write;
 

@@ -91,6 +91,10 @@ fn string(text: &str, depth: usize, out: &mut Vec<u8>) {
                 out.extend_from_slice(line.as_bytes());
             }
         }
+    } else if quotable(text) {
+        out.push(b'\'');
+        out.extend_from_slice(text.replace('\'', "''").as_bytes());
+        out.push(b'\'');
     } else {
         // A JSON string is a YAML double-quoted string.
         json::encode_string(text, out);
@@ -111,21 +115,56 @@ fn literal(text: &str) -> bool {
 /// True when the text needs no quotes and reads back as a string.
 fn plain(text: &str) -> bool {
     let Some(first) = text.chars().next() else { return false };
-    let word = |c: char| c.is_ascii_alphanumeric() || "_-./@+=%$!()~^ ,;".contains(c) || c == ':' || c == '#';
-    if !text.chars().all(word) || text.starts_with(' ') || text.ends_with([' ', ':']) {
-        return false;
-    }
-    if text.contains(": ") || text.contains(" #") || "-!%@,#:=~".contains(first) {
-        return false;
-    }
-    let number_like = first.is_ascii_digit() || "+.".contains(first);
-    if number_like && text.chars().all(|c| c.is_ascii_hexdigit() || "xXoObBeE+-._:TZ,".contains(c)) {
-        return false;
+    let alone = text.chars().nth(1).is_none_or(char::is_whitespace);
+    !(other_type(text)
+        || text.starts_with("---")
+        || text.starts_with("...")
+        || text.starts_with(' ')
+        || text.ends_with([' ', ':'])
+        || "#,[]{}&*!|>'\"%@`".contains(first)
+        || ("-?:".contains(first) && alone)
+        || text.contains(": ")
+        || text.contains(" #")
+        || !text.chars().all(printable))
+}
+
+/// True when single quotes do: what is plain to look at and would read back as a string but for its punctuation.
+fn quotable(text: &str) -> bool {
+    !other_type(text) && text.chars().all(printable)
+}
+
+fn printable(c: char) -> bool {
+    !(c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}'))
+}
+
+/// What YAML 1.1 takes for a number, a time, a truth value or nothing.
+fn other_type(text: &str) -> bool {
+    let Some(first) = text.chars().next() else { return true };
+    let number_like = first.is_ascii_digit() || "+-.".contains(first);
+    let digits = text.chars().any(|c| c.is_ascii_digit());
+    if number_like && digits && text.chars().all(|c| c.is_ascii_hexdigit() || "xXoO_+-.:TZtz ".contains(c)) {
+        return true;
     }
     let lower = text.to_ascii_lowercase();
-    !matches!(
+    matches!(
         lower.as_str(),
-        "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null" | "nan" | ".nan" | ".inf" | "inf"
+        "y" | "n"
+            | "yes"
+            | "no"
+            | "on"
+            | "off"
+            | "true"
+            | "false"
+            | "null"
+            | "~"
+            | "nan"
+            | ".nan"
+            | ".inf"
+            | "+.inf"
+            | "-.inf"
+            | "inf"
+            | "<<"
+            | "="
     )
 }
 
@@ -138,7 +177,7 @@ mod tests {
     #[test]
     fn block_style() {
         let object = value!({"kind": "Pod", "spec": {"containers": [{"name": "a", "args": ["-c", "x: y"], "env": []}]}, "o": null});
-        let expected = "kind: Pod\no: null\nspec:\n  containers:\n  - args:\n    - \"-c\"\n    - \"x: y\"\n    env: []\n    name: a\n";
+        let expected = "kind: Pod\no: null\nspec:\n  containers:\n  - args:\n    - -c\n    - 'x: y'\n    env: []\n    name: a\n";
         assert_eq!(String::from_utf8(encode(&object)).unwrap(), expected);
     }
 
@@ -163,6 +202,16 @@ mod tests {
             "- a",
             "é\u{1}",
             "tab\there",
+            "it's: so",
+            "configmaps \"none\" not found",
+            "-c",
+            "--flag=x",
+            "-1",
+            "[x]",
+            "@x",
+            "...",
+            "a:b",
+            "http://x/y?z#a",
             "true",
             "~",
             "null",

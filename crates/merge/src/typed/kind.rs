@@ -101,6 +101,9 @@ impl<'a> MapShape<'a> {
     }
 }
 
+/// What a reference without a name is called.
+static UNNAMED: Value = Value::Str(schema::SmolStr::new_static(""));
+
 /// The path element of a list's item. The error is upstream's text.
 pub(crate) fn list_element(list: &ListShape<'_>, item: &Value) -> Result<Element, String> {
     if list.keys.is_empty() {
@@ -123,7 +126,9 @@ pub(crate) fn list_element(list: &ListShape<'_>, item: &Value) -> Result<Element
     let mut keys = Vec::with_capacity(list.keys.len());
     for name in list.keys {
         let default = || list.item_node.field(name).and_then(|field| field.node().default());
-        let value = map.get(name).or_else(default).ok_or_else(|| {
+        // References within a namespace name nothing by default.
+        let unnamed = || list.item_node.type_name().ends_with(".LocalObjectReference").then_some(&UNNAMED);
+        let value = map.get(name).or_else(default).or_else(unnamed).ok_or_else(|| {
             format!(
                 "associative list with keys has an element that omits key field {:?} (and doesn't have default value)",
                 name.as_str()

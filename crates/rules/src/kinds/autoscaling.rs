@@ -144,13 +144,16 @@ fn validate_metric(c: &Cursor<'_>, out: &mut Errors) {
     if kind.text().is_empty() {
         kind.required(out, "must specify a metric source type");
     }
-    let kinds = SOURCES.map(|(kind, _)| kind);
+    let mut kinds = SOURCES.map(|(kind, _)| kind);
+    kinds.sort_unstable();
     kind.among(out, &kinds);
     let present: Vec<&str> = SOURCES.iter().map(|(_, field)| *field).filter(|f| c.has(f)).collect();
     if let Some(first) = present.first() {
         validate_source(first, &c.field(first), out);
     }
-    let Some((_, expected)) = SOURCES.iter().find(|(name, _)| *name == kind.text()) else { return };
+    let Some((_, expected)) = SOURCES.iter().find(|(name, _)| *name == kind.text()) else {
+        return kind.among(out, &kinds);
+    };
     if !present.contains(expected) {
         c.field(expected).required(out, "must populate information for the given metric source");
     }

@@ -171,8 +171,11 @@ fn validate_update(new: &Cursor<'_>, old: &Value, write: &Write<'_>, out: &mut E
     if munged != *before {
         spec.forbidden(
             out,
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
-             claims\n",
+            format!(
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
+                 claims\n{}",
+                crate::shown::difference("io.k8s.api.core.v1.PersistentVolumeClaimSpec", before, &munged)
+            ),
         );
     }
     let resources = spec.field("resources");

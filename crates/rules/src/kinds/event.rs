@@ -10,7 +10,7 @@ use crate::names::{dns1123_subdomain, qualified_name};
 const MAX_WORD: usize = 128;
 const MAX_MESSAGE: usize = 1024;
 
-/// Events of the core group; those of `events.k8s.io` are the same objects in other words.
+/// Events of the core group, checked as any kind of event is; those of `events.k8s.io` are the same objects in other words.
 pub(super) const RULES: KindRules = KindRules {
     validate: |event, _, out| validate(event, out),
     validate_update: |new, _: &Value, _: &Write<'_>, out| validate(new, out),

@@ -30,6 +30,8 @@ mod webhook;
 mod workload;
 
 pub use pod::qos_class;
+pub use service::service_address_errors;
+pub use workload::take_template_labels;
 
 use schema::Value;
 
@@ -70,6 +72,8 @@ pub struct KindRules {
     pub validate: Validate,
     /// What is wrong with a change of the object or of a subresource.
     pub validate_update: ValidateUpdate,
+    /// Words about a new or changed object that is right all the same; the second is what it was.
+    pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
 }
 
 impl KindRules {
@@ -80,6 +84,7 @@ impl KindRules {
         prepare_update: |_, _, _| {},
         validate: |_, _, _| {},
         validate_update: |_, _, _, _| {},
+        warnings: |_, _| Vec::new(),
     };
 }
 

@@ -74,7 +74,11 @@ fn validate_spec(node: &Cursor<'_>, out: &mut Errors) {
     }
 }
 
-fn validate_node_update(new: &Cursor<'_>, old: &Value, _: &Write<'_>, out: &mut Errors) {
+fn validate_node_update(new: &Cursor<'_>, old: &Value, write: &Write<'_>, out: &mut Errors) {
+    if write.subresource != "status" {
+        validate_resources(new, out);
+        validate_spec(new, out);
+    }
     validate_resources(new, out);
     let (spec, status) = (new.field("spec"), new.field("status"));
     let addresses = status.field("addresses");
@@ -172,6 +176,7 @@ pub(super) const NAMESPACES: KindRules = KindRules {
         }
         _ => {}
     },
+    ..KindRules::NONE
 };
 
 fn validate_finalizer(c: &Cursor<'_>, out: &mut Errors) {

@@ -6,7 +6,7 @@ use schema::Value;
 
 use super::pod::handlers::validate_port_or_name;
 use super::{KindRules, Write};
-use crate::field::{Errors, FieldError};
+use crate::field::{BadValue, Errors, FieldError};
 use crate::meta::{IMMUTABLE, validate_labels};
 use crate::names::{dns1123_label, dns1123_subdomain, port_number, qualified_name};
 use crate::net::{cidr, ip, is_dual_stack, not_special};
@@ -24,6 +24,7 @@ pub(super) const RULES: KindRules = KindRules {
     },
     validate: |service, _, out| validate(service, out),
     validate_update,
+    warnings: |new, _| warnings(new),
 };
 
 const CLIENT_IP_TIMEOUT_S: i64 = 10_800;
@@ -332,7 +333,13 @@ fn validate_port_uses(ports: &Cursor<'_>, kind: &str, out: &mut Errors) {
         }
         let key = (protocol, value["port"].as_int().unwrap_or(0));
         if own.contains(&key) {
-            port.duplicate(out);
+            // Upstream shows a port made of the key alone.
+            let shown = format!(
+                r#"{{"Name":"","Protocol":{},"AppProtocol":null,"Port":{},"TargetPort":0,"NodePort":0}}"#,
+                crate::quote(key.0),
+                key.1
+            );
+            out.push(FieldError::duplicate(&port.path, BadValue::raw(shown)));
         }
         own.push(key);
     }
@@ -362,6 +369,48 @@ fn validate_affinity(spec: &Cursor<'_>, out: &mut Errors) {
         }
         _ => {}
     }
+}
+
+/// What is wrong with the addresses that a service asks for, told before any is given out.
+pub fn service_address_errors(service: &Value) -> Errors {
+    let mut out = Errors::new();
+    if kind(service) != "ExternalName" {
+        validate_cluster_ips(&Cursor::root(service).field("spec"), is_headless(service), &mut out);
+    }
+    out
+}
+
+/// `GetWarningsForService`.
+fn warnings(service: &Value) -> Vec<String> {
+    const TOPOLOGY: &str = "service.kubernetes.io/topology-aware-hints";
+    let spec = &service["spec"];
+    let (set, mut out) = (|name: &str| !spec[name].is_zero(), Vec::new());
+    if service["metadata"]["annotations"].get(TOPOLOGY).is_some() {
+        out.push(format!(
+            "annotation {TOPOLOGY} is deprecated, please use service.kubernetes.io/topology-mode instead"
+        ));
+    }
+    let sticky = spec["sessionAffinity"].as_str().is_some_and(|affinity| affinity != "None");
+    if is_headless(service) {
+        if set("loadBalancerIP") {
+            out.push("spec.loadBalancerIP is ignored when clusterIP is \"None\"".to_owned());
+        }
+        if set("externalIPs") {
+            out.push("spec.externalIPs is ignored when clusterIP is \"None\"".to_owned());
+        }
+        if sticky {
+            out.push("spec.SessionAffinity is ignored when clusterIP is \"None\"".to_owned());
+        }
+    }
+    if kind(service) == "ExternalName" && set("externalIPs") {
+        out.push("spec.externalIPs is ignored when type is \"ExternalName\"".to_owned());
+    }
+    if spec["trafficDistribution"].as_str() == Some("PreferClose") {
+        out.push(
+            "spec.trafficDistribution: PreferClose is deprecated in v1.35+; use PreferSameZone instead".to_owned(),
+        );
+    }
+    out
 }
 
 /// `ValidateServiceClusterIPsRelatedFields`.

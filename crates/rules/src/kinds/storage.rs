@@ -118,8 +118,6 @@ fn validate_topologies(c: &Cursor<'_>, out: &mut Errors) {
 
 pub(super) const DRIVERS: KindRules = KindRules {
     validate: |driver, _, out| {
-        let metadata = driver.field("metadata");
-        validate_csi_driver_name(&metadata.field("name").at(crate::Path::new("metadata.name")), out);
         validate_driver(&driver.field("spec"), out);
     },
     validate_update: |new, old, _: &Write<'_>, out| {

@@ -244,6 +244,8 @@ fn validate_update(new: &Cursor<'_>, old: &Value, write: &Write<'_>, out: &mut E
     if write.subresource == "status" {
         return;
     }
+    // Upstream's strategy and its validation of changes both look at the whole volume.
+    validate(new, out);
     validate(new, out);
     let (spec, before) = (new.field("spec"), &old["spec"]);
     let changed = SOURCES.iter().any(|(kind, _)| {
@@ -255,8 +257,22 @@ fn validate_update(new: &Cursor<'_>, old: &Value, write: &Write<'_>, out: &mut E
         source != before[*kind]
     });
     if changed {
+        let source = |spec: &Value| {
+            let mut out = Value::map();
+            for (kind, _) in SOURCES {
+                if let Some(value) = spec.get(kind) {
+                    out.insert(kind, value);
+                }
+            }
+            out
+        };
+        let difference = crate::shown::difference(
+            "io.k8s.api.core.v1.PersistentVolumeSource",
+            &source(before),
+            &source(spec.value),
+        );
         spec.field("persistentvolumesource")
-            .forbidden(out, "spec.persistentvolumesource is immutable after creation\n");
+            .forbidden(out, format!("spec.persistentvolumesource is immutable after creation\n{difference}"));
     }
     spec.field("volumeMode").at(Path::new("volumeMode")).immutable(out, &before["volumeMode"]);
     let affinity = spec.field("nodeAffinity");

@@ -43,6 +43,7 @@ pub(super) const RULES: KindRules = KindRules {
         "status" => validate_status(new, out),
         _ => validate_update(new, old, out),
     },
+    ..KindRules::NONE
 };
 
 fn defaults(definition: &mut Value) {

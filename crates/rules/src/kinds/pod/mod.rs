@@ -14,6 +14,7 @@ pub(super) mod template;
 mod update;
 pub(super) mod volume_sources;
 mod volumes;
+pub(super) mod warnings;
 
 pub use status::qos_class;
 
@@ -33,6 +34,7 @@ pub(super) const RULES: KindRules = KindRules {
     prepare_update: update::prepare_update,
     validate: validate_create,
     validate_update: update::validate_update,
+    warnings: warnings::of_pod,
 };
 
 const MAX_NAMESERVERS: usize = 3;

@@ -2,6 +2,7 @@
 
 use schema::Value;
 
+use super::warnings::of_template_at;
 use super::{annotations, validate_pod_spec};
 use crate::Cursor;
 use crate::field::Errors;
@@ -11,6 +12,7 @@ use crate::meta::{validate_annotations, validate_labels};
 /// The kind `PodTemplate`.
 pub(in crate::kinds) const RULES: KindRules = KindRules {
     defaults: |object| default_template(object, &["template"]),
+    warnings: |new, old| of_template_at(new, old, "template"),
     validate: |object, _, out| validate_template(&object.field("template"), out),
     validate_update: |object, _, write, out| (RULES.validate)(object, write, out),
     ..KindRules::NONE

@@ -123,8 +123,10 @@ fn validate_main(new: &Cursor<'_>, old: &Value, out: &mut Errors) {
     }
     validate_added_tolerations(&spec.field("tolerations"), &before["tolerations"], out);
     validate_gates(&spec.field("schedulingGates"), &before["schedulingGates"], out);
-    if spec.value != before && !same_but_changeable(&spec, before, out) {
-        spec.forbidden(out, CHANGEABLE);
+    if spec.value != before
+        && let Some(difference) = fixed_difference(&spec, before, out)
+    {
+        spec.forbidden(out, format!("{CHANGEABLE}\n{difference}"));
     }
 }
 
@@ -170,8 +172,8 @@ fn validate_gates(new: &Cursor<'_>, old: &Value, out: &mut Errors) {
     }
 }
 
-/// True when nothing differs but what an update may change.
-fn same_but_changeable(spec: &Cursor<'_>, before: &Value, out: &mut Errors) -> bool {
+/// How two specs differ beyond what an update may change, or `None` when they do not.
+fn fixed_difference(spec: &Cursor<'_>, before: &Value, out: &mut Errors) -> Option<String> {
     let mut munged = spec.value.clone();
     for kind in ["containers", "initContainers"] {
         if let Some(Value::List(containers)) = munged.get_mut(kind) {
@@ -211,7 +213,10 @@ fn same_but_changeable(spec: &Cursor<'_>, before: &Value, out: &mut Errors) -> b
     }
     let plain =
         |value: &Value| -> Map { value.entries().iter().filter(|(_, v)| !v.is_zero()).cloned().collect() };
-    plain(&munged) == plain(before)
+    if plain(&munged) == plain(before) {
+        return None;
+    }
+    Some(crate::shown::difference("io.k8s.api.core.v1.PodSpec", before, &munged))
 }
 
 /// A pod that is not scheduled yet may be narrowed, not widened.

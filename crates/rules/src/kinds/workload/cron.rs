@@ -5,12 +5,14 @@ use super::schedule::{is_time_zone, problem};
 use crate::field::{Errors, FieldError};
 use crate::kinds::KindRules;
 use crate::kinds::pod::template::default_template;
+use crate::kinds::pod::warnings::of_template_at;
 use crate::{Cursor, Path};
 
 /// Eleven characters are left for what jobs append.
 const MAX_NAME: usize = 52;
 
 pub(in crate::kinds) const RULES: KindRules = KindRules {
+    warnings: |new, old| of_template_at(new, old, "spec.jobTemplate.spec.template"),
     defaults: |cron| default_template(cron, &["spec", "jobTemplate", "spec", "template"]),
     validate: |cron, _, out| {
         validate_spec(&cron.field("spec"), out);

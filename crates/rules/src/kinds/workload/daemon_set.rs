@@ -7,12 +7,14 @@ use crate::Cursor;
 use crate::field::{Errors, FieldError};
 use crate::kinds::KindRules;
 use crate::kinds::pod::template::{default_template, validate_template};
+use crate::kinds::pod::warnings::of_template_at;
 use crate::label_selector::{is_empty_selector, validate_label_selector};
 
 /// How often the template has changed, in an annotation since apps/v1.
 const GENERATION: &str = "deprecated.daemonset.template.generation";
 
 pub(in crate::kinds) const RULES: KindRules = KindRules {
+    warnings: |new, old| of_template_at(new, old, "spec.template"),
     defaults: |set| {
         default_template(set, &["spec", "template"]);
         let strategy = &set["spec"]["updateStrategy"];

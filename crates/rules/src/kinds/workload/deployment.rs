@@ -9,9 +9,11 @@ use super::{
 use crate::Cursor;
 use crate::field::{BadValue, Errors, FieldError};
 use crate::kinds::pod::template::{default_template, validate_template};
+use crate::kinds::pod::warnings::of_template_at;
 use crate::kinds::{KindRules, Write};
 
 pub(in crate::kinds) const DEPLOYMENTS: KindRules = KindRules {
+    warnings: |new, old| of_template_at(new, old, "spec.template"),
     defaults: |deployment| {
         default_template(deployment, &["spec", "template"]);
         if deployment["spec"]["strategy"]["type"].as_str() == Some("RollingUpdate")
@@ -33,6 +35,7 @@ pub(in crate::kinds) const DEPLOYMENTS: KindRules = KindRules {
 };
 
 pub(in crate::kinds) const REPLICA_SETS: KindRules = KindRules {
+    warnings: |new, old| of_template_at(new, old, "spec.template"),
     defaults: |set| default_template(set, &["spec", "template"]),
     validate: |set, _, out| validate_replica_set(set, out),
     validate_update: |new, old, write, out| {
@@ -46,6 +49,7 @@ pub(in crate::kinds) const REPLICA_SETS: KindRules = KindRules {
 };
 
 pub(in crate::kinds) const CONTROLLERS: KindRules = KindRules {
+    warnings: |new, old| of_template_at(new, old, "spec.template"),
     defaults: default_controller,
     validate: |controller, _, out| validate_controller(controller, out),
     validate_update: |new, _, write: &Write<'_>, out| match write.subresource {

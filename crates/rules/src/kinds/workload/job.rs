@@ -5,6 +5,7 @@ use schema::Value;
 use super::validate_match;
 use crate::field::{BadValue, Errors, FieldError};
 use crate::kinds::pod::template::{default_template, validate_template};
+use crate::kinds::pod::warnings::of_template_at;
 use crate::kinds::{KindRules, Write};
 use crate::label_selector::{selector_matches, validate_label_selector};
 use crate::names::{dns1123_label, domain_prefixed_path, qualified_name};
@@ -23,6 +24,7 @@ const MAX_INDEXES_BYTES: usize = 64 * 1024;
 const RESTART_POLICIES: &str = "valid values: \"OnFailure\", \"Never\"";
 
 pub(in crate::kinds) const RULES: KindRules = KindRules {
+    warnings: |new, old| of_template_at(new, old, "spec.template"),
     defaults,
     prepare_create,
     validate: |job, _, out| {
@@ -66,7 +68,7 @@ fn defaults(job: &mut Value) {
 }
 
 /// A job without labels carries those of its pods.
-fn take_template_labels(job: &mut Value) {
+pub fn take_template_labels(job: &mut Value) {
     let labels = job["spec"]["template"]["metadata"]["labels"].clone();
     if !labels.is_zero() && job["metadata"]["labels"].is_zero() {
         job.set("metadata.labels", labels);
@@ -91,7 +93,6 @@ fn prepare_create(job: &mut Value, _: &Write<'_>) {
     if job.pointer(&path).is_none() {
         job.set_pointer(&path, uid);
     }
-    take_template_labels(job);
 }
 
 fn validate_generated_selector(job: &Cursor<'_>, out: &mut Errors) {
@@ -427,6 +428,8 @@ fn validate_update(new: &Cursor<'_>, old: &Value, write: &Write<'_>, out: &mut E
         return;
     }
     let (spec, before) = (new.field("spec"), &old["spec"]);
+    // Upstream's strategy and its validation of changes both look at the whole spec.
+    validate_with_selector(&spec, out);
     validate_with_selector(&spec, out);
     let completions = spec.field("completions");
     if spec.text_of("completionMode") != "Indexed" {

@@ -11,6 +11,7 @@ pub(super) use cron::RULES as CRON_JOBS;
 pub(super) use daemon_set::RULES as DAEMON_SETS;
 pub(super) use deployment::{CONTROLLERS, DEPLOYMENTS, REPLICA_SETS};
 pub(super) use job::RULES as JOBS;
+pub use job::take_template_labels;
 pub(super) use stateful_set::RULES as STATEFUL_SETS;
 
 use schema::Value;

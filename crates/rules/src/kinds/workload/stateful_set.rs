@@ -11,9 +11,12 @@ use crate::field::Errors;
 use crate::kinds::KindRules;
 use crate::kinds::claim::validate_claim_spec;
 use crate::kinds::pod::template::{default_template, validate_template};
+use crate::kinds::pod::warnings::of_template_at;
 use crate::label_selector::{is_empty_selector, validate_label_selector};
+use crate::meta::{validate_annotations, validate_labels};
 
 pub(in crate::kinds) const RULES: KindRules = KindRules {
+    warnings: |new, old| of_template_at(new, old, "spec.template"),
     defaults,
     validate: |set, _, out| validate(set, out),
     validate_update: |new, old, write, out| {
@@ -83,8 +86,12 @@ fn validate(set: &Cursor<'_>, out: &mut Errors) {
     validate_runs_on(&template, "StatefulSet", out);
 }
 
-/// The template may mount volumes of the set's own claims.
+/// The template may mount volumes of the set's own claims. Labels and annotations are checked for the set, and with
+/// the rest of the template once more.
 fn validate_claiming_template(spec: &Cursor<'_>, template: &Cursor<'_>, out: &mut Errors) {
+    let metadata = &template.value["metadata"];
+    out.extend(validate_labels(metadata.get("labels"), &template.path.child("labels")));
+    out.extend(validate_annotations(metadata.get("annotations"), &template.path.child("annotations")));
     let mut whole = template.value.clone();
     let own: Vec<Value> = whole["spec"]["volumes"].items().to_vec();
     let mut all = own;
