@@ -45,6 +45,10 @@ pub async fn run(core: &Core) -> Result<(), Error> {
     }))
     .await?;
     maker.ensure("", "configmaps", "kube-system", authentication_map(core)).await?;
+    let failed = |source| Error::Bootstrap { what: "service addresses".to_owned(), source };
+    crate::service::repair::at_start(&core.registry).await.map_err(failed)?;
+    core.scope.spawn(crate::service::repair::follow_ports(core.registry.clone()));
+    core.scope.spawn(crate::service::repair::follow_addresses(core.registry.clone()));
     kubernetes::run(core, &maker).await
 }
 

@@ -59,6 +59,13 @@ impl Rider {
         Self { key: entry.key.clone(), revision: Some(entry.mod_revision), value: None }
     }
 
+    /// Writes it alone; false if it was not as expected.
+    pub async fn store(self, store: &dyn Store) -> ApiResult<bool> {
+        let compare = self.compare().into_iter().collect();
+        let txn = Txn { compare, then: vec![self.operation()], ..Txn::default() };
+        Ok(store.txn(txn).await?.succeeded)
+    }
+
     fn compare(&self) -> Option<Compare> {
         self.revision.map(|revision| Compare::mod_revision(self.key.clone(), revision))
     }

@@ -1,16 +1,19 @@
-//! Addresses and ports of services: what is taken, in memory, rebuilt from the services at start.
+//! What services are given: cluster addresses (KEP-1880), which IPAddress objects in the store stand for, and node
+//! ports, which this server keeps in memory and follows in the store.
 
+mod addresses;
+mod cidr;
 mod ports;
-mod ranges;
+pub mod repair;
 
 use std::net::IpAddr;
 
 use parking_lot::Mutex;
 use schema::Value;
 
+pub use addresses::{Taken, check_ip, pick_ip, rider_for, rider_to_release};
+pub use cidr::{Cidr, random_below};
 pub use ports::Ports;
-pub use ranges::random_below;
-pub use ranges::{Cidr, Range};
 
 /// Why an address or port was not given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,9 +21,9 @@ pub enum AllocationError {
     /// Somebody has it.
     #[error("provided IP is already allocated")]
     IpTaken,
-    /// Not an address of the range.
-    #[error("the provided IP ({0}) is not in the valid range. The range of valid IPs is {1}")]
-    IpOutside(IpAddr, String),
+    /// Not an address of any range (`ErrMismatchedNetwork`).
+    #[error("the provided network does not match the current range")]
+    IpOutside(IpAddr),
     /// None is left.
     #[error("range is full")]
     Full,
@@ -32,27 +35,21 @@ pub enum AllocationError {
     PortOutside(u16, u16),
 }
 
-/// All that services can be given.
-#[derive(Debug)]
+/// Node ports, and the families that services may have.
+#[derive(Debug, Default)]
 pub struct Addresses {
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    ranges: Vec<Range>,
+    cidrs: Vec<Cidr>,
     ports: Ports,
-}
-
-impl Default for Addresses {
-    fn default() -> Self {
-        Self { state: Mutex::new(State::default()) }
-    }
 }
 
 impl Addresses {
     /// Sets the ranges (`--service-cluster-ip-range`, `--service-node-port-range`); the first one's family is the
-    /// default. Marks what `services` have.
+    /// default. Marks the ports that `services` have.
     pub fn configure<'a>(
         &self,
         cidrs: &[Cidr],
@@ -60,64 +57,41 @@ impl Addresses {
         services: impl Iterator<Item = &'a Value>,
     ) {
         let mut state = self.state.lock();
-        state.ranges = cidrs.iter().map(|cidr| Range::new(*cidr)).collect();
+        state.cidrs = cidrs.to_vec();
         state.ports = Ports::new(ports.0, ports.1);
-        for service in services {
-            for address in service.items_at("spec.clusterIPs").iter().filter_map(Value::as_str) {
-                if let Ok(ip) = address.parse::<IpAddr>()
-                    && let Some(range) = state.ranges.iter_mut().find(|r| r.contains(ip))
-                {
-                    let _ = range.take(ip);
-                }
-            }
-            for port in node_ports(service) {
-                let _ = state.ports.take(port);
-            }
+        for port in services.flat_map(node_ports) {
+            let _ = state.ports.take(port, 0);
         }
+    }
+
+    /// The ranges of the flags.
+    pub fn cidrs(&self) -> Vec<Cidr> {
+        self.state.lock().cidrs.clone()
     }
 
     /// The families of the ranges, `IPv4` or `IPv6`, the default first.
     pub fn families(&self) -> Vec<&'static str> {
-        self.state.lock().ranges.iter().map(|r| r.family()).collect()
+        self.state.lock().cidrs.iter().map(Cidr::family).collect()
     }
 
-    /// Takes any free address of a family.
-    pub fn take_any_ip(&self, family: &str) -> Result<IpAddr, AllocationError> {
-        let mut state = self.state.lock();
-        state.ranges.iter_mut().find(|r| r.family() == family).ok_or(AllocationError::Full)?.take_any()
+    /// Takes any free port, when the store is at `revision`.
+    pub fn take_any_port(&self, revision: u64) -> Result<u16, AllocationError> {
+        self.state.lock().ports.take_any(revision)
     }
 
-    /// Takes this address.
-    pub fn take_ip(&self, ip: IpAddr) -> Result<(), AllocationError> {
-        let mut state = self.state.lock();
-        let same_family = |r: &&mut Range| (r.family() == "IPv4") == ip.is_ipv4();
-        match state.ranges.iter_mut().find(same_family) {
-            Some(range) => range.take(ip),
-            None => Err(AllocationError::IpOutside(ip, String::new())),
-        }
-    }
-
-    /// Gives an address back.
-    pub fn release_ip(&self, ip: IpAddr) {
-        let mut state = self.state.lock();
-        if let Some(range) = state.ranges.iter_mut().find(|r| r.contains(ip)) {
-            range.release(ip);
-        }
-    }
-
-    /// Takes any free port.
-    pub fn take_any_port(&self) -> Result<u16, AllocationError> {
-        self.state.lock().ports.take_any()
-    }
-
-    /// Takes this port.
-    pub fn take_port(&self, port: u16) -> Result<(), AllocationError> {
-        self.state.lock().ports.take(port)
+    /// Takes this port, when the store is at `revision`.
+    pub fn take_port(&self, port: u16, revision: u64) -> Result<(), AllocationError> {
+        self.state.lock().ports.take(port, revision)
     }
 
     /// Gives a port back.
     pub fn release_port(&self, port: u16) {
         self.state.lock().ports.release(port);
+    }
+
+    /// Gives a port back of which is heard that it went at `revision`.
+    pub fn release_port_at(&self, port: u16, revision: u64) {
+        self.state.lock().ports.release_at(port, revision);
     }
 }
 
@@ -134,4 +108,13 @@ pub fn node_ports(service: &Value) -> Vec<u16> {
     ports.sort_unstable();
     ports.dedup();
     ports
+}
+
+/// The cluster addresses that a service has.
+pub fn cluster_ips(service: &Value) -> Vec<IpAddr> {
+    if service.str_at("spec.type") == Some("ExternalName") {
+        return Vec::new();
+    }
+    let all = service.items_at("spec.clusterIPs").iter().filter_map(Value::as_str);
+    all.filter_map(|text| text.parse().ok()).collect()
 }

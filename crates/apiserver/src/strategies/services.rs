@@ -7,8 +7,8 @@ use rules::{BadValue, FieldError, Path};
 use schema::Value;
 
 use super::{Context, Finish, Generic, Strategy};
-use crate::registry::meta;
-use crate::service::{Addresses, AllocationError, node_ports};
+use crate::registry::{Registry, Rider, meta};
+use crate::service::{self, Addresses, AllocationError, cluster_ips, node_ports};
 use crate::status::{ApiError, ApiResult};
 
 /// How long a client's packets go to the same endpoint by default, in seconds.
@@ -46,7 +46,7 @@ impl Strategy for Services {
         let taking = Taking::new(context);
         taking.addresses(service, &Value::Null)?;
         taking.ports(service, &Value::Null)?;
-        Ok(Some(taking.finish(Vec::new(), Vec::new())))
+        Ok(Some(taking.finish(Vec::new())))
     }
 
     fn begin_update(&self, context: &Context<'_>, new: &mut Value, old: &Value) -> ApiResult<Option<Finish>> {
@@ -58,15 +58,35 @@ impl Strategy for Services {
         let taking = Taking::new(context);
         taking.addresses(new, old)?;
         taking.ports(new, old)?;
-        let (new_ips, new_ports) = (cluster_ips(new), node_ports(new));
-        let released_ips = cluster_ips(old).into_iter().filter(|ip| !new_ips.contains(ip)).collect();
+        let new_ports = node_ports(new);
         let released_ports = node_ports(old).into_iter().filter(|p| !new_ports.contains(p)).collect();
-        Ok(Some(taking.finish(released_ips, released_ports)))
+        Ok(Some(taking.finish(released_ports)))
+    }
+
+    /// IPAddress objects come and go with the addresses of the service.
+    fn riders(
+        &self,
+        context: &Context<'_>,
+        new: Option<&Value>,
+        old: Option<&Value>,
+    ) -> ApiResult<Vec<Rider>> {
+        let (registry, now) = (context.registry, context.now);
+        let has = |service: Option<&Value>| service.map(cluster_ips).unwrap_or_default();
+        let (wanted, present) = (has(new), has(old));
+        let Some(service) = new.or(old) else { return Ok(Vec::new()) };
+        let owner = (meta::namespace(service), meta::name(service));
+        let mut riders = Vec::new();
+        for ip in wanted.iter().filter(|ip| !present.contains(ip)) {
+            riders.extend(service::rider_for(registry, *ip, owner, now)?);
+        }
+        for ip in present.iter().filter(|ip| !wanted.contains(ip)) {
+            riders.extend(service::rider_to_release(registry, *ip, owner)?);
+        }
+        Ok(riders)
     }
 
     fn after_delete(&self, context: &Context<'_>, service: &Value) {
         let addresses = &context.registry.addresses;
-        cluster_ips(service).into_iter().for_each(|ip| addresses.release_ip(ip));
         node_ports(service).into_iter().for_each(|port| addresses.release_port(port));
     }
 }
@@ -111,19 +131,6 @@ fn default_spec(service: &mut Value) {
             port.insert("targetPort", number);
         }
     }
-}
-
-/// Addresses that the service was given.
-fn cluster_ips(service: &Value) -> Vec<IpAddr> {
-    if kind_of(service) == "ExternalName" {
-        return Vec::new();
-    }
-    service
-        .items_at("spec.clusterIPs")
-        .iter()
-        .filter_map(Value::as_str)
-        .filter_map(|t| t.parse().ok())
-        .collect()
 }
 
 /// Copies what was given before into an update that does not say it (`patchAllocatedValues`).
@@ -251,15 +258,22 @@ fn drop_dependent_fields(new: &mut Value, old: &Value) {
 }
 
 /// What one write takes; given back if the write fails.
-struct Taking {
+struct Taking<'a> {
+    registry: &'a Registry,
     from: Arc<Addresses>,
-    taken: std::cell::RefCell<(Vec<IpAddr>, Vec<u16>)>,
+    taken: std::cell::RefCell<Vec<u16>>,
     dry_run: bool,
 }
 
-impl Taking {
-    fn new(context: &Context<'_>) -> Self {
-        Self { from: context.registry.addresses.clone(), taken: Default::default(), dry_run: context.dry_run }
+impl<'a> Taking<'a> {
+    fn new(context: &Context<'a>) -> Self {
+        let registry = context.registry;
+        Self {
+            registry,
+            from: registry.addresses.clone(),
+            taken: Default::default(),
+            dry_run: context.dry_run,
+        }
     }
 
     /// Fills families and addresses.
@@ -286,10 +300,7 @@ impl Taking {
                     Ok(ip) => self.take_ip(ip, service, &given)?,
                     Err(_) => return Ok(()),
                 },
-                None => self
-                    .from
-                    .take_any_ip(family)
-                    .inspect(|ip| self.taken.borrow_mut().0.push(*ip))
+                None => service::pick_ip(self.registry, family)?
                     .map_err(|e| ApiError::internal(format!("failed to allocate a serviceIP: {e}")))?,
             };
             ips.push(ip.to_string());
@@ -302,11 +313,8 @@ impl Taking {
     }
 
     fn take_ip(&self, ip: IpAddr, service: &Value, given: &[String]) -> ApiResult<IpAddr> {
-        match self.from.take_ip(ip) {
-            Ok(()) => {
-                self.taken.borrow_mut().0.push(ip);
-                Ok(ip)
-            }
+        match service::check_ip(self.registry, ip)? {
+            Ok(()) => Ok(ip),
             Err(error) => {
                 let quoted: Vec<String> = given.iter().map(|g| rules::quote(g)).collect();
                 let shown = BadValue::raw(format!("[{}]", quoted.join(",")));
@@ -392,11 +400,16 @@ impl Taking {
             let shared = known.iter().find(|(n, ..)| *n == number).map(|(.., node)| *node);
             let outcome = match (asked, shared) {
                 (0, Some(node)) => Ok(node),
-                (0, None) => self.from.take_any_port().inspect(|p| self.taken.borrow_mut().1.push(*p)),
+                (0, None) => self
+                    .from
+                    .take_any_port(self.registry.revision().0)
+                    .inspect(|p| self.taken.borrow_mut().push(*p)),
                 (asked, _) if before.contains(&asked) || held.contains(&asked) => Ok(asked),
-                (asked, _) => {
-                    self.from.take_port(asked).map(|()| asked).inspect(|p| self.taken.borrow_mut().1.push(*p))
-                }
+                (asked, _) => self
+                    .from
+                    .take_port(asked, self.registry.revision().0)
+                    .map(|()| asked)
+                    .inspect(|p| self.taken.borrow_mut().push(*p)),
             };
             match outcome {
                 Ok(node) => {
@@ -423,13 +436,13 @@ impl Taking {
         let asked =
             service.int_at("spec.healthCheckNodePort").and_then(|p| u16::try_from(p).ok()).unwrap_or(0);
         let outcome = match asked {
-            0 => self.from.take_any_port(),
+            0 => self.from.take_any_port(self.registry.revision().0),
             asked if before.contains(&asked) => return Ok(()),
-            asked => self.from.take_port(asked).map(|()| asked),
+            asked => self.from.take_port(asked, self.registry.revision().0).map(|()| asked),
         };
         match outcome {
             Ok(port) => {
-                self.taken.borrow_mut().1.push(port);
+                self.taken.borrow_mut().push(port);
                 service.set("spec.healthCheckNodePort", i64::from(port));
                 Ok(())
             }
@@ -439,23 +452,21 @@ impl Taking {
         }
     }
 
-    /// Gives back what was taken if the write fails, and `ips` and `ports` if it succeeds.
-    fn finish(self, ips: Vec<IpAddr>, ports: Vec<u16>) -> Finish {
+    /// Gives back what was taken if the write fails, and `ports` if it succeeds.
+    fn finish(self, ports: Vec<u16>) -> Finish {
         let (from, dry_run) = (self.from.clone(), self.dry_run);
         let taken = self.taken.take();
         Box::new(move |stored| {
-            let (ips, ports) = if stored && !dry_run { (ips, ports) } else { taken };
-            ips.into_iter().for_each(|ip| from.release_ip(ip));
+            let ports = if stored && !dry_run { ports } else { taken };
             ports.into_iter().for_each(|port| from.release_port(port));
         })
     }
 }
 
 /// What was taken goes back when a write fails before it got its `finish`.
-impl Drop for Taking {
+impl Drop for Taking<'_> {
     fn drop(&mut self) {
-        let (ips, ports) = self.taken.take();
-        ips.into_iter().for_each(|ip| self.from.release_ip(ip));
+        let ports = self.taken.take();
         ports.into_iter().for_each(|port| self.from.release_port(port));
     }
 }
