@@ -12,6 +12,7 @@ mod kubeconfig;
 mod layout;
 mod lock;
 mod logging;
+mod memory;
 mod network;
 mod node;
 mod notify;
@@ -25,9 +26,6 @@ mod up;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();

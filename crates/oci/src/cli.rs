@@ -23,6 +23,9 @@ const EXEC_FAILURE: i32 = 255;
 /// Runs `corten oci`: `args` are the process's own from the program's name on, of which the first `skip` lead here
 /// (`["corten", "oci"]`: 2). The process must have one thread. Returns the exit code.
 pub fn main(args: &[OsString], skip: usize) -> i32 {
+    // The shim may do without huge pages; a container decides for itself.
+    // SAFETY: takes numbers only.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 0, 0, 0, 0) };
     let texts: Vec<String> = args.iter().skip(skip).map(|a| a.to_string_lossy().into_owned()).collect();
     let (global, rest) = match Flags::parse(&texts, &GLOBAL_VALUES, &GLOBAL_SWITCHES, true) {
         Ok(parsed) => parsed,

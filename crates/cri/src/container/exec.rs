@@ -13,6 +13,15 @@ use crate::error::{Error, Result};
 use crate::node::Node;
 use crate::spec::exec_process;
 
+/// How a container's streams behave when somebody attaches.
+#[derive(Debug, Clone, Copy)]
+pub struct AttachTraits {
+    /// They are a terminal.
+    pub tty: bool,
+    /// The end of the first client's input is the end of the container's.
+    pub stdin_once: bool,
+}
+
 impl Node {
     /// Runs a command to its end. A timeout of `None` waits for ever.
     pub async fn exec_sync(
@@ -54,21 +63,21 @@ impl Node {
         Ok((shim, prepared))
     }
 
-    /// What the shim needs to join a container's own streams; whether it has a terminal.
+    /// What the shim needs to join a container's own streams, and what is particular about them.
     pub async fn prepare_attach(
         self: &Arc<Self>,
         request: &cri::AttachRequest,
-    ) -> Result<(Shim, shim::AttachRequest, bool)> {
+    ) -> Result<(Shim, shim::AttachRequest, AttachTraits)> {
         check_streams(request.stdin, request.stdout, request.stderr, request.tty)?;
         let (container, shim) = self.running(&request.container_id).await?;
-        let tty = container.record.with(|r| r.config.tty);
+        let (tty, stdin_once) = container.record.with(|r| (r.config.tty, r.config.stdin_once));
         let prepared = shim::AttachRequest {
             container_id: container.id.clone(),
             stdin: request.stdin,
             stdout: request.stdout,
             stderr: request.stderr && !tty,
         };
-        Ok((shim, prepared, tty))
+        Ok((shim, prepared, AttachTraits { tty, stdin_once }))
     }
 
     /// The container and its shim, if it runs.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use ended::Ending;
+pub use exec::AttachTraits;
 pub use view::matches as matches_filter;
 
 use crate::error::Result;

@@ -368,8 +368,8 @@ impl RuntimeService for Services {
     }
 
     async fn attach(&self, request: Request<cri::AttachRequest>) -> Reply<cri::AttachResponse> {
-        let (shim, request, tty) = self.node.prepare_attach(&request.into_inner()).await?;
-        let url = self.node.streaming.url_for(Pending::Attach(shim, request, tty))?;
+        let (shim, request, traits) = self.node.prepare_attach(&request.into_inner()).await?;
+        let url = self.node.streaming.url_for(Pending::Attach(shim, request, traits))?;
         Ok(Response::new(cri::AttachResponse { url }))
     }
 

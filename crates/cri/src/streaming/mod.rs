@@ -25,6 +25,7 @@ use shim::Shim;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use crate::container::AttachTraits;
 use crate::disk;
 use crate::error::{Error, Result};
 
@@ -36,8 +37,8 @@ const MAX_TOKENS: usize = 1000;
 pub enum Pending {
     /// A command in a container.
     Exec(Shim, shim::ExecRequest),
-    /// A container's own streams; whether it has a terminal.
-    Attach(Shim, shim::AttachRequest, bool),
+    /// A container's own streams, and how they behave.
+    Attach(Shim, shim::AttachRequest, AttachTraits),
     /// Ports of a pod: its network namespace (`None` is the host's), and the ports asked for.
     PortForward(Option<PathBuf>, Vec<u16>),
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::Pending;
 use super::session::{Output, Session};
 use super::status::Finish;
+use crate::container::AttachTraits;
 
 const READ_BYTES: usize = 32 << 10;
 /// How long output is waited for after the command's end, when its children still hold the streams.
@@ -21,7 +22,7 @@ pub async fn run(pending: Pending, session: Session) {
     let work = async {
         match pending {
             Pending::Exec(shim, request) => exec(shim, request, session).await,
-            Pending::Attach(shim, request, tty) => attach(shim, request, tty, session).await,
+            Pending::Attach(shim, request, traits) => attach(shim, request, traits, session).await,
             Pending::PortForward(..) => Finish::Failed("port-forward is not a remote command".to_owned()),
         }
     };
@@ -66,7 +67,7 @@ async fn exec(shim: Shim, request: ExecRequest, session: Session) -> Finish {
     }
 }
 
-async fn attach(shim: Shim, request: AttachRequest, tty: bool, session: Session) -> Finish {
+async fn attach(shim: Shim, request: AttachRequest, traits: AttachTraits, session: Session) -> Finish {
     let id = request.container_id.clone();
     let mut joined = match shim.attach(request).await {
         Ok(joined) => joined,
@@ -74,16 +75,24 @@ async fn attach(shim: Shim, request: AttachRequest, tty: bool, session: Session)
     };
     let Session { stdin, mut resize, output, .. } = session;
     let (to, out, err) = (joined.stdin.take(), joined.stdout.take(), joined.stderr.take());
+    let has_input = to.is_some();
     let (reads, only_writes) = (out.is_some() || err.is_some(), out.is_none() && err.is_none());
+    if only_writes && !has_input {
+        return Finish::Exit(0);
+    }
     let copies = copy_out(out, err, output);
     let feed = feed(stdin, to);
     tokio::pin!(copies, feed);
-    let (mut fed, mut resizable) = (false, tty);
+    let (mut fed, mut resizable) = (!has_input, traits.tty);
     loop {
         tokio::select! {
             () = &mut copies, if reads => break,
             () = &mut feed, if !fed => {
                 fed = true;
+                // The shim holds the container's input open for the next client; with this one it ends.
+                if traits.stdin_once && !traits.tty && let Err(error) = shim.close_stdin(&id).await {
+                    tracing::debug!(%error, "standard input not closed");
+                }
                 if only_writes {
                     break;
                 }

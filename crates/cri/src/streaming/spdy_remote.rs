@@ -44,8 +44,8 @@ struct Wanted {
 pub async fn run(io: impl AsyncRead + AsyncWrite, protocol: &str, pending: Pending) {
     let wanted = match &pending {
         Pending::Exec(_, r) => Wanted { stdin: r.stdin, stdout: r.stdout, stderr: r.stderr, tty: r.tty },
-        Pending::Attach(_, r, tty) => {
-            Wanted { stdin: r.stdin, stdout: r.stdout, stderr: r.stderr, tty: *tty }
+        Pending::Attach(_, r, traits) => {
+            Wanted { stdin: r.stdin, stdout: r.stdout, stderr: r.stderr, tty: traits.tty }
         }
         Pending::PortForward(..) => return,
     };

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -115,6 +116,14 @@ impl Plan {
             Some([stdin, stdout, stderr]) => command.stdin(stdin).stdout(stdout).stderr(stderr),
             None => command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()),
         };
+        // SAFETY: between fork and exec only this system call is made, which takes numbers only.
+        unsafe {
+            command.pre_exec(|| {
+                // The shim may do without huge pages; containers do as the machine has it.
+                libc::prctl(libc::PR_SET_THP_DISABLE, 0, 0, 0, 0);
+                Ok(())
+            });
+        }
         let child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("run {program}: {e}")))?;
         let deadline = Instant::now() + TIMEOUT;
         Ok((child.id() as i32, Job { kind, conn, deadline, timed_out: false, folder: self.folder }))
