@@ -1,6 +1,7 @@
 //! A cluster of a story, on a machine of its own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -11,9 +12,10 @@ use crate::process::{Output, Run, wait_until};
 
 /// A running cluster with its data in a temporary folder. Dropped, it is removed with every trace.
 pub struct Cluster {
-    machine: Machine,
+    machine: Arc<Machine>,
     folder: tempfile::TempDir,
     name: String,
+    flags: &'static [&'static str],
 }
 
 impl Cluster {
@@ -26,10 +28,19 @@ impl Cluster {
 
     /// A machine with a folder, and no cluster on it yet.
     pub fn new() -> Self {
-        let machine = Machine::new();
+        let machine = Arc::new(Machine::new());
         let name = machine.name().replace("corten-test", "t");
+        Self::on(machine, name, &["--secure-port", "6443", "--kubelet-port", "10250"])
+    }
+
+    /// Another cluster on the machine of `other`, not started; it finds ports of its own.
+    pub fn beside(other: &Self) -> Self {
+        Self::on(other.machine.clone(), format!("{}-b", other.name), &[])
+    }
+
+    fn on(machine: Arc<Machine>, name: String, flags: &'static [&'static str]) -> Self {
         let folder = tempfile::Builder::new().prefix("corten-").tempdir().expect("a folder");
-        Self { machine, folder, name }
+        Self { machine, folder, name, flags }
     }
 
     /// Its machine.
@@ -49,8 +60,7 @@ impl Cluster {
 
     /// Runs `corten up`.
     pub fn start(&self) -> Output {
-        self.corten(&["up", "--node-name", "node-1", "--secure-port", "6443", "--kubelet-port", "10250"])
-            .output()
+        self.corten(&[&["up", "--node-name", "node-1"], self.flags].concat()).output()
     }
 
     /// A corten command about this cluster.
@@ -67,6 +77,25 @@ impl Cluster {
     pub fn server_pid(&self) -> i32 {
         let text = std::fs::read_to_string(self.data_dir().join("run/server.pid")).expect("a server ran");
         text.trim().parse().expect("a process id")
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A kubectl command on a terminal, with `typed` coming slowly enough for a prompt; None without `script`.
+    pub fn typed(&self, line: &str, typed: &[&str]) -> Option<Output> {
+        if !crate::process::on_path("script") {
+            println!("no script(1): terminals are not tested");
+            return None;
+        }
+        let kubeconfig = self.data_dir().join("kubeconfig");
+        let command = format!("kubectl --kubeconfig {} {line}", kubeconfig.display());
+        let input =
+            typed.iter().map(|line| format!("sleep 1; printf '%s\\n' '{line}'\n")).collect::<String>();
+        let words = format!("(sleep 0\n{input}) | script -qec \"{command}\" /dev/null");
+        Some(self.machine.run(&["sh", "-c", &words]).env("HOME", self.folder.path()).output())
     }
 
     /// A kubectl command.

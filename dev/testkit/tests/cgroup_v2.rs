@@ -121,7 +121,7 @@ fn limits(vm: &mut Vm) {
     assert_eq!(vm.ok("pod.memory"), memory);
     assert_eq!(vm.ok("pod.cpu"), "50000 100000");
     // 512 shares of version 1.
-    assert_eq!(vm.ok("pod.weight"), "20");
+    assert_eq!(vm.ok("pod.weight"), "59");
     assert_eq!(vm.ok("memory"), memory);
     assert_eq!(vm.ok("cpu"), "50000 100000");
     assert_eq!(vm.ok("together"), "1");
