@@ -26,6 +26,8 @@ pub(crate) struct Checked {
     pub calls: Vec<Option<Resolved>>,
     /// Nodes that are the name of a type.
     pub type_names: Vec<Option<Type>>,
+    /// Selections that are a variable with dots in its name.
+    pub variables: Vec<Option<SmolStr>>,
 }
 
 /// Checks a tree; the issues are in no order.
@@ -40,6 +42,7 @@ pub(crate) fn check(env: &Env, parsed: &Parsed) -> Result<Checked, Vec<Issue>> {
             types: vec![Type::Dyn; count],
             calls: vec![None; count],
             type_names: vec![None; count],
+            variables: vec![None; count],
         },
         issues: Vec::new(),
     };
@@ -160,6 +163,13 @@ impl Checker<'_> {
     }
 
     fn select(&mut self, e: &Expr, select: &Select) -> Type {
+        let dotted = e.qualified_name().filter(|name| !self.is_local(name));
+        if let Some((name, of)) =
+            dotted.and_then(|name| Some((name.clone(), self.env.variable_type(&name)?.clone())))
+        {
+            self.out.variables[e.id as usize] = Some(name.into());
+            return of;
+        }
         let named = e.qualified_name().filter(|name| self.is_free(name));
         if let Some(named) = named.and_then(|name| type_named(&name)) {
             self.out.type_names[e.id as usize] = Some(named.clone());
@@ -168,6 +178,12 @@ impl Checker<'_> {
         let operand = self.check(&select.operand);
         let of = self.field(e.id, &operand, &select.field);
         if select.test { Type::Bool } else { of }
+    }
+
+    /// Whether a dotted name begins with a variable of a macro.
+    fn is_local(&self, dotted: &str) -> bool {
+        let first = dotted.split('.').next().unwrap_or_default();
+        self.scopes.iter().any(|(name, _)| name == first)
     }
 
     /// Whether a dotted name does not begin with a variable.

@@ -199,6 +199,11 @@ impl Decl {
         }
     }
 
+    /// How many values of this kind one request can hold at most.
+    pub fn most_values(&self) -> u64 {
+        MAX_REQUEST / self.0.min_size.saturating_add(1)
+    }
+
     fn at(&self, step: &str) -> Option<&Decl> {
         match (&self.0.kind, step) {
             (Shape::List(of, _), "@items") | (Shape::Map(of), "@values") => Some(of),

@@ -124,6 +124,10 @@ impl Coster<'_> {
                 ONE
             }
             Kind::Select(select) => {
+                if let Some(name) = &self.checked.variables[e.id as usize] {
+                    self.paths.insert(e.id, vec![name.clone()]);
+                    return ONE;
+                }
                 let operand = self.cost(&select.operand);
                 if select.test {
                     return operand;
@@ -204,7 +208,7 @@ impl Coster<'_> {
         let (key, value) = (entries.map(|e| e.key), entries.map(|e| e.value));
         let (keys, values) = if list { ("@indices", "@items") } else { ("@keys", "@values") };
         let single = if list { (values, value) } else { (keys, key) };
-        let mut push = |coster: &mut Self, name: &SmolStr, (step, size): (&str, Option<CostRange>)| {
+        let push = |coster: &mut Self, name: &SmolStr, (step, size): (&str, Option<CostRange>)| {
             let path = coster.below(&fold.range, step);
             coster.locals.push(Local { name: name.clone(), path, size, entries: None });
         };

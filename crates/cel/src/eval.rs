@@ -55,6 +55,10 @@ impl<'a> Machine<'a> {
         if let Some((_, value)) = self.locals.iter().rev().find(|(n, _)| n == name) {
             return value.clone();
         }
+        self.variable(name)
+    }
+
+    fn variable(&self, name: &str) -> Eval {
         let missing = || Err(EvalError::new(format!("no such attribute(s): {name}")));
         self.variables.resolve(name).unwrap_or_else(missing)
     }
@@ -77,6 +81,10 @@ impl<'a> Machine<'a> {
     fn select(&mut self, e: &Expr, operand: &'a Expr, field: &SmolStr, test: bool) -> Eval {
         if let Some(named) = &self.checked.type_names[e.id as usize] {
             return Ok(Value::Type(named.clone()));
+        }
+        if let Some(name) = &self.checked.variables[e.id as usize] {
+            self.charge(1)?;
+            return self.variable(name);
         }
         let target = self.operand(operand)?;
         if test {

@@ -35,7 +35,10 @@ impl Program {
     /// Whether the expression uses the variable `name`.
     pub fn uses(&self, name: &str) -> bool {
         let mut found = false;
-        self.0.root.walk(&mut |e| found |= matches!(&e.kind, Kind::Ident(n) if n == name));
+        self.0.root.walk(&mut |e| {
+            found |= matches!(&e.kind, Kind::Ident(n) if n == name)
+                || self.0.checked.variables[e.id as usize].as_deref() == Some(name);
+        });
         found
     }
 

@@ -167,3 +167,40 @@ fn patches_are_built() {
     );
     assert!(env.compile("JSONPatch{nope: 1}", &[]).is_err());
 }
+
+/// Allows what is asked by a verb that begins with `g`.
+struct Verbs;
+
+impl cel::Authorizer for Verbs {
+    fn authorize(&self, query: &cel::AuthorizerQuery) -> cel::Decision {
+        cel::Decision {
+            allowed: query.verb.starts_with('g'),
+            reason: query.resource.to_string(),
+            error: None,
+        }
+    }
+}
+
+#[test]
+fn the_authorizer_is_asked() {
+    let authorizer = std::sync::Arc::new(Verbs);
+    let query = cel::AuthorizerQuery { resource: "pods".into(), ..cel::AuthorizerQuery::default() };
+    let env = Env::new()
+        .variable("authorizer", Type::authorizer())
+        .variable("authorizer.requestResource", Type::resource_check());
+    let bindings = Bindings::new()
+        .with("authorizer", Value::authorizer(authorizer.clone()))
+        .with("authorizer.requestResource", Value::resource_check(authorizer, query));
+    for source in [
+        "authorizer.group('apps').resource('deployments').namespace('a').name('b').check('get').allowed()",
+        "!authorizer.path('/healthz').check('post').allowed()",
+        "authorizer.requestResource.check('get').reason() == 'pods'",
+        "!authorizer.serviceAccount('ns', 'sa').group('').resource('x').check('get').errored()",
+    ] {
+        let program = env.compile(source, &[Type::Bool]).unwrap();
+        let mut budget = CostBudget::new(1_000_000);
+        let result = program.evaluate(&bindings, &mut budget);
+        assert!(matches!(result, Ok(Value::Bool(true))), "{source}: {result:?}");
+        assert!(budget.left() < 650_000, "{source}");
+    }
+}

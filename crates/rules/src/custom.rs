@@ -1,18 +1,11 @@
 //! Validation of custom resources by their OpenAPI schema, in the words of upstream's OpenAPI validator.
 //!
-//! CEL rules (`x-kubernetes-validations`) are not evaluated here.
+//! Rules (`x-kubernetes-validations`) are run by [`crate::CustomRules`].
 
-use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex};
-
-use regex::Regex;
 use schema::{Constraints, Kind, ListType, Node, SmolStr, Value};
 
 use crate::field::{BadValue, ErrorKind, Errors, FieldError, json};
 use crate::formats::matches_format;
-
-/// Most compiled patterns kept; beyond it the cache starts anew.
-const MAX_CACHED_PATTERNS: usize = 4_096;
 
 /// Checks `value` against its schema. With `root`, `apiVersion`, `kind` and `metadata` are left to others.
 pub fn validate_custom(node: Node<'_>, value: &Value, root: bool) -> Errors {
@@ -295,15 +288,7 @@ fn type_mismatch(node: Node<'_>, value: &Value) -> Option<&'static str> {
     }
 }
 
-/// Patterns are compiled once; one that does not compile matches nothing, as the definition should have been refused.
+/// One that does not compile matches nothing, as the definition should have been refused.
 fn matches_pattern(pattern: &SmolStr, text: &str) -> bool {
-    static CACHE: LazyLock<Mutex<HashMap<SmolStr, Option<Regex>>>> = LazyLock::new(Mutex::default);
-    let compiled = {
-        let mut cache = CACHE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if cache.len() >= MAX_CACHED_PATTERNS {
-            cache.clear();
-        }
-        cache.entry(pattern.clone()).or_insert_with(|| Regex::new(pattern).ok()).clone()
-    };
-    compiled.is_some_and(|regex| regex.is_match(text))
+    cel::regex(pattern).is_ok_and(|regex| regex.is_match(text))
 }

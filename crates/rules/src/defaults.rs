@@ -1,6 +1,6 @@
 //! Fills in what a schema says of missing values.
 
-use schema::{Kind, Node, Presence, Value};
+use schema::{Field, Kind, Node, Presence, Value};
 
 /// Puts defaults into `value`, from the outside in, so that a defaulted object gets the defaults of its own fields.
 ///
@@ -9,6 +9,9 @@ use schema::{Kind, Node, Presence, Value};
 pub fn apply_defaults(node: Node<'_>, value: &mut Value) {
     match (node.kind(), value) {
         (Kind::Object(object), Value::Map(map)) => {
+            map.retain(|name, value| {
+                !value.is_null() || object.field(name).is_none_or(|f| !is_meaningless_null(f))
+            });
             for field in object.fields() {
                 let child = field.node();
                 let missing = match map.get(field.name()) {
@@ -34,6 +37,15 @@ pub fn apply_defaults(node: Node<'_>, value: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// In a custom kind, null where it means nothing and nothing takes its place is as if it were not there.
+fn is_meaningless_null(field: Field<'_>) -> bool {
+    let node = field.node();
+    field.presence() == Presence::Verbatim
+        && !node.nullable()
+        && node.default().is_none()
+        && !matches!(node.kind(), Kind::Any)
 }
 
 fn default_item(node: Node<'_>, value: &mut Value) {

@@ -5,6 +5,7 @@
 
 mod cursor;
 mod custom;
+mod custom_rules;
 mod defaults;
 pub mod expressions;
 pub mod field;
@@ -21,6 +22,7 @@ mod shown;
 pub use cursor::Cursor;
 pub use custom::validate_custom;
 pub use defaults::apply_defaults;
+pub use custom_rules::{CustomRules, Outcome};
 pub use field::{BadValue, ErrorKind, Errors, FieldError, Path, aggregate, quote};
 pub use formats::matches_format;
 pub use prune::prune;

@@ -29,6 +29,7 @@ mod volume;
 mod webhook;
 mod workload;
 
+pub(crate) use crd::normalized_path as crd_path;
 pub use pod::qos_class;
 pub use service::service_address_errors;
 pub use workload::take_template_labels;

@@ -1,9 +1,8 @@
-//! CustomResourceDefinitions (`pkg/apis/apiextensions/validation`, structural schemas included).
-//!
-//! Expressions (`x-kubernetes-validations`) are not compiled here.
+//! CustomResourceDefinitions (`pkg/apis/apiextensions/validation`, structural schemas and the compilation of rules included).
 
 mod openapi;
 mod parts;
+mod rules;
 mod structural;
 
 use schema::{Value, value};
@@ -72,6 +71,12 @@ fn add_stored_version(definition: &mut Value) {
     }
 }
 
+/// A rule's `fieldPath` as errors print it, if it leads somewhere in the schema.
+pub(crate) fn normalized_path(path: &str, schema: &Value) -> Option<String> {
+    let (names, _) = parts::find(path, schema, true).ok()?;
+    Some(names.join("."))
+}
+
 /// All messages in one error, as this API has them.
 fn joined(c: &Cursor<'_>, prefix: &str, messages: &Messages, out: &mut Errors) {
     if !messages.is_empty() {
@@ -135,7 +140,7 @@ fn validate_versions(spec: &Cursor<'_>, out: &mut Errors) {
     for (i, version) in versions.items().enumerate() {
         if !(version.has("schema") && version.field("schema").has("openAPIV3Schema")) {
             let path = version.path.child("schema.openAPIV3Schema");
-            out.push(FieldError::required(&path, "schemas are required"));
+            out.push(FieldError::required(&path, ""));
         }
         joined(&version.field("name"), "", &dns1035_label(version.text_of("name")), out);
         validate_deprecation(&version, out);

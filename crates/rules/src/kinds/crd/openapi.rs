@@ -3,6 +3,7 @@
 use schema::Value;
 
 use super::parts::find;
+use super::rules::validate_rules;
 use super::structural::{validate_defaults, validate_structural};
 use crate::Cursor;
 use crate::field::Errors;
@@ -53,8 +54,16 @@ pub(super) fn validate_schema(c: &Cursor<'_>, status: bool, out: &mut Errors) {
     if structural.is_empty() {
         validate_defaults(&root, &mut structural);
     }
+    let is_structural = structural.is_empty();
     out.append(&mut structural);
-    validate_node(&root, &Inside::default(), true, out);
+    let mut node = Errors::new();
+    validate_node(&root, &Inside::default(), true, &mut node);
+    if is_structural {
+        let mut rules = Errors::new();
+        validate_rules(&root, &node, &mut rules);
+        node.append(&mut rules);
+    }
+    out.append(&mut node);
 }
 
 fn validate_root(root: &Cursor<'_>, out: &mut Errors) {
@@ -281,7 +290,7 @@ fn validate_map_list(keys: &Cursor<'_>, items: &Cursor<'_>, out: &mut Errors) {
     }
 }
 
-/// The form of a validation rule. Its expressions are CEL and are not read here.
+/// The form of a validation rule; its expressions are compiled elsewhere.
 fn validate_rule(rule: &Cursor<'_>, schema: &Value, out: &mut Errors) {
     let (text, message) = (rule.field("rule"), rule.field("message"));
     let (trimmed, said) = (text.text().trim(), message.text().trim());
@@ -311,7 +320,7 @@ fn validate_rule(rule: &Cursor<'_>, schema: &Value, out: &mut Errors) {
     if path.text().contains(['\n', '\r']) {
         path.invalid(out, "fieldPath must not contain line breaks");
     }
-    if let Err(error) = find(path.text(), schema, true) {
-        path.invalid(out, format!("fieldPath must be a valid path: {error}"));
+    if find(path.text(), schema, true).is_err() {
+        path.invalid(out, "fieldPath must be a valid path");
     }
 }

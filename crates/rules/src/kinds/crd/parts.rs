@@ -87,7 +87,7 @@ pub(super) fn validate_selectable(c: &Cursor<'_>, schema: &Value, out: &mut Erro
     }
     let root = &schema["openAPIV3Schema"];
     if root.is_null() {
-        return c.invalid_as(out, "", "may only be set when validations.schema is also set");
+        return c.invalid_as(out, "", "may only be set when validations.schema is included");
     }
     let mut seen: Vec<Vec<String>> = Vec::new();
     for item in c.items() {

@@ -218,7 +218,7 @@ fn validate_values(c: &Cursor<'_>, skip_any: bool, skip_first_all: bool, out: &m
     }
     let pattern = c.field("pattern");
     if !pattern.text().is_empty()
-        && let Err(error) = regex::Regex::new(pattern.text())
+        && let Err(error) = cel::regex(pattern.text())
     {
         pattern.invalid(out, format!("must be a valid regular expression, but isn't: {error}"));
     }
