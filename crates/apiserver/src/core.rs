@@ -28,6 +28,10 @@ pub struct Core {
     pub authorizer: Arc<dyn Authorizer>,
     /// Who may still change or refuse a write.
     pub admission: AdmissionChain,
+    /// What is kept of requests; `None` without a policy.
+    pub audit: Option<Arc<crate::audit::Auditor>>,
+    /// Calls webhooks.
+    pub webhooks: Arc<crate::webhook::WebhookClient>,
     /// How many at once.
     pub flow: FlowControl,
     /// Named checks.
@@ -40,6 +44,8 @@ pub struct Core {
     pub aggregation: crate::aggregation::Aggregation,
     /// OpenAPI documents.
     pub openapi: openapi::spec::OpenApi,
+    /// Who signs client certificates.
+    pub client_authorities: crate::tls::ClientAuthorities,
     /// The way to kubelets.
     pub kubelet: KubeletClient,
     /// Issues service-account tokens; `None` without a signing key.

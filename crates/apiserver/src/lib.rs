@@ -7,6 +7,7 @@
 pub mod admission;
 mod aggregation;
 mod api;
+mod audit;
 pub mod authn;
 pub mod authz;
 mod bootstrap;
@@ -24,6 +25,7 @@ pub mod options;
 mod outbound;
 mod proxy;
 pub mod registry;
+mod reload;
 mod request;
 mod security;
 pub mod selectors;
@@ -33,6 +35,7 @@ mod serving_cert;
 pub mod status;
 pub mod strategies;
 mod subresource;
+mod tls;
 mod webhook;
 
 pub use error::Error;

@@ -23,12 +23,22 @@ pub(crate) fn serve(call: &Call<'_>, path: &str) -> ApiResult<Response<Body>> {
     Ok(match path {
         "v2" if wants_protobuf => answer(call, openapi.v2_protobuf(&custom), V2_PROTOBUF),
         "v2" => answer(call, openapi.v2(&custom), "application/json"),
-        "v3" => respond::bytes(200, "application/json", openapi.v3_index(&custom)),
+        "v3" => respond::bytes(200, "application/json", index(call, openapi.v3_index(&custom))),
         path => match path.strip_prefix("v3/").and_then(|path| openapi.v3(path, &custom)) {
             Some(document) => answer(call, document, "application/json"),
             None => respond::page_not_found(),
         },
     })
+}
+
+/// The index with the documents of other servers.
+fn index(call: &Call<'_>, own: bytes::Bytes) -> bytes::Bytes {
+    if call.core.aggregation.is_empty() {
+        return own;
+    }
+    let Ok(mut index) = codec::json::parse(&own) else { return own };
+    crate::aggregation::openapi_index(&call.core.aggregation, &mut index);
+    codec::json::encode(&index).into()
 }
 
 fn answer(call: &Call<'_>, document: Document, media: &'static str) -> Response<Body> {

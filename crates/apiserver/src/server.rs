@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -51,12 +50,15 @@ impl Server {
             tokens: security.tokens,
             authorizer: security.authorizer,
             admission: security.admission,
+            webhooks: security.webhooks,
             flow: FlowControl::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
             health: Health::new(store),
             metrics: Metrics::default(),
             documents: crate::discovery::Documents::default(),
             aggregation: crate::aggregation::Aggregation::default(),
             openapi: openapi::spec::OpenApi::new(),
+            audit: crate::audit::Auditor::new(&options, &scope)?,
+            client_authorities: crate::tls::ClientAuthorities::new(&options)?,
             kubelet: KubeletClient::new(&options)?,
             issuer: security.issuer,
             advertise,
@@ -66,6 +68,7 @@ impl Server {
         };
         let server = Self { core: Arc::new(core) };
         crate::bootstrap::run(&server.core).await?;
+        crate::bootstrap::keep_authentication_map(&server.core);
         crate::crd::run(&server.core, &server.core.scope).await?;
         crate::aggregation::run(&server.core, &server.core.scope)?;
         server.core.health.set_started();
@@ -92,14 +95,7 @@ impl Server {
             .and_then(|text| text.parse::<Cidr>().ok())
             .map(|cidr| cidr.nth(0));
         let identity = crate::serving_cert::key_pair(options, self.core.advertise.ip(), service_ip)?;
-        let client_authorities: Vec<PathBuf> =
-            options.client_ca_file.iter().chain(&options.requestheader_client_ca_file).cloned().collect();
-        Ok(pki::server_config(&pki::ServerTls {
-            identity,
-            client_authorities,
-            client_required: false,
-            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        })?)
+        crate::tls::server_config(options, identity, self.core.client_authorities.any())
     }
 
     /// The objects, for other parts of the control plane's own process that belong to the API server.

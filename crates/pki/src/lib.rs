@@ -13,7 +13,7 @@ pub use authority::{
     Authority, CertificateRequest, Issued, Usage, covers, remaining_validity, write_service_account_keys,
 };
 pub use files::{read_certificates, read_key, write_private, write_public};
-pub use reload::KeyPairFiles;
+pub use reload::{KeyPairFiles, Reloading};
 pub use request::SigningRequest;
 pub use tls::{ServerTls, client_config, peer_identity, server_config};
 

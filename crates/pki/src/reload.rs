@@ -23,7 +23,7 @@ pub struct KeyPairFiles {
 
 /// Serves the key pair of two files, and their new content once they change.
 #[derive(Debug)]
-pub(crate) struct Reloading {
+pub struct Reloading {
     files: KeyPairFiles,
     current: ArcSwap<Loaded>,
 }
@@ -38,14 +38,15 @@ struct Loaded {
 type Stamp = (SystemTime, u64);
 
 impl Reloading {
-    pub(crate) fn new(files: KeyPairFiles) -> Result<Self, Error> {
+    /// Reads both files now, and again when the certificate's changes.
+    pub fn new(files: KeyPairFiles) -> Result<Self, Error> {
         let loaded = Loaded { stamp: stamp(&files.certificate), key: load(&files)? };
         Ok(Self { files, current: ArcSwap::from_pointee(loaded) })
     }
 
     /// The key pair; read again when the certificate file is another than before. An unreadable new one is reported
     /// and the old one stays in use.
-    fn key(&self) -> Arc<CertifiedKey> {
+    pub fn key(&self) -> Arc<CertifiedKey> {
         let stamp = stamp(&self.files.certificate);
         let current = self.current.load();
         if stamp == current.stamp {

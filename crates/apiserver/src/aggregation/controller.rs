@@ -7,6 +7,7 @@ use base::TaskScope;
 use schema::{Value, value};
 use store::{KeyRange, WatchOptions, Watcher};
 
+use super::Remote;
 use super::desired::{AUTOMANAGED, Backend, availability, local};
 use crate::Error;
 use crate::core::Core;
@@ -23,10 +24,13 @@ pub(crate) fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error> {
     let missing = || Error::Bootstrap { what: PLURAL.to_owned(), source: ApiError::unknown_resource() };
     let own = core.registry.stored_resource(GROUP, PLURAL).ok_or_else(missing)?;
     let services = core.registry.stored_resource("", "services").ok_or_else(missing)?;
+    let slices = core.registry.stored_resource("discovery.k8s.io", "endpointslices").ok_or_else(missing)?;
     let core = core.clone();
+    let identity = identity(&core)?;
+    scope.spawn(super::probe::run(core.clone(), own.clone()));
     scope.spawn(async move {
         loop {
-            if let Err(error) = follow(&core, &own, &services).await {
+            if let Err(error) = follow(&core, &own, [&services, &slices], identity.as_ref()).await {
                 // Too slow for the history: begin anew with what is there.
                 tracing::debug!(%error, "API services are read again");
             }
@@ -38,30 +42,64 @@ pub(crate) fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error> {
     Ok(())
 }
 
+/// What aggregated servers are shown (`--proxy-client-cert-file`).
+fn identity(core: &Core) -> Result<Option<Arc<pki::Reloading>>, Error> {
+    let options = &core.options;
+    let files = options.proxy_client_cert_file.clone().zip(options.proxy_client_key_file.clone());
+    let read = |(certificate, key)| pki::Reloading::new(pki::KeyPairFiles { certificate, key }).map(Arc::new);
+    Ok(files.map(read).transpose()?)
+}
+
 fn watch(registry: &Registry, served: &Served) -> Result<Watcher, store::Error> {
     registry.store.watch(KeyRange::prefix(served.key_prefix(None)), WatchOptions::default())
 }
 
-async fn follow(core: &Core, own: &Arc<Served>, services: &Arc<Served>) -> Result<(), store::Error> {
+async fn follow(
+    core: &Core,
+    own: &Arc<Served>,
+    [services, slices]: [&Arc<Served>; 2],
+    identity: Option<&Arc<pki::Reloading>>,
+) -> Result<(), store::Error> {
     let registry = &core.registry;
     let mut changed = registry.changed.subscribe();
     let mut own_watch = watch(registry, own)?;
     let mut service_watch = watch(registry, services)?;
+    let mut slice_watch = watch(registry, slices)?;
+    let mut again = true;
     loop {
-        if let Err(error) = reconcile(core, own).await {
+        if std::mem::take(&mut again)
+            && let Err(error) = reconcile(core, own, identity).await
+        {
             tracing::warn!(%error, "reconcile API services");
         }
         tokio::select! {
-            batch = own_watch.next() => drop(batch?),
-            batch = service_watch.next() => drop(batch?),
-            ended = changed.changed() => if ended.is_err() { return Ok(()) },
+            batch = own_watch.next() => {
+                drop(batch?);
+                while own_watch.try_next()?.is_some() {}
+                again = true;
+            }
+            batch = service_watch.next() => {
+                drop(batch?);
+                while service_watch.try_next()?.is_some() {}
+                core.aggregation.stale.notify_one();
+            }
+            batch = slice_watch.next() => {
+                drop(batch?);
+                while slice_watch.try_next()?.is_some() {}
+                core.aggregation.stale.notify_one();
+            }
+            ended = changed.changed() => {
+                if ended.is_err() {
+                    return Ok(());
+                }
+                changed.mark_unchanged();
+                again = true;
+            }
         }
-        while own_watch.try_next()?.is_some() || service_watch.try_next()?.is_some() {}
-        changed.mark_unchanged();
     }
 }
 
-async fn reconcile(core: &Core, own: &Arc<Served>) -> ApiResult<()> {
+async fn reconcile(core: &Core, own: &Arc<Served>, identity: Option<&Arc<pki::Reloading>>) -> ApiResult<()> {
     let registry = &core.registry;
     let wanted = local(&registry.resources.load());
     let mut present: BTreeMap<String, Value> = BTreeMap::new();
@@ -69,12 +107,9 @@ async fn reconcile(core: &Core, own: &Arc<Served>) -> ApiResult<()> {
         let object = memo(&entry).decode(&entry)?;
         present.insert(meta::name(&object).to_owned(), object);
     }
-    let mut remote = BTreeMap::new();
-    for object in present.values().filter(|o| !o["spec"]["service"].is_null()) {
-        let text = |at: &str| object.str_at(at).unwrap_or_default().to_owned();
-        remote.insert((text("spec.group"), text("spec.version")), meta::name(object).to_owned());
-    }
-    core.aggregation.set(remote);
+    let remote = present.values().filter_map(|object| Remote::of(object, identity));
+    let remote = remote.map(|r| ((r.group.clone(), r.version.clone()), Arc::new(r)));
+    core.aggregation.set(remote.collect());
     for object in &wanted {
         if !present.contains_key(meta::name(object)) {
             let saved = registry.own().create(own, "", object.clone()).await?;
@@ -89,13 +124,20 @@ async fn reconcile(core: &Core, own: &Arc<Served>) -> ApiResult<()> {
                 _ => continue,
             }
         }
-        set_availability(registry, own, object).await?;
+        if object["spec"]["service"].is_null() {
+            set_condition(registry, own, object, availability(object, Backend::Present)).await?;
+        }
     }
     Ok(())
 }
 
-async fn set_availability(registry: &Registry, own: &Arc<Served>, object: &Value) -> ApiResult<()> {
-    let (status, reason, message) = availability(object, backend(registry, object)?);
+/// Writes the condition `Available` if it is another than before.
+pub async fn set_condition(
+    registry: &Registry,
+    own: &Arc<Served>,
+    object: &Value,
+    (status, reason, message): (&'static str, &'static str, String),
+) -> ApiResult<()> {
     let present = object.items_at("status.conditions").iter().find(|c| c.str_at("type") == Some("Available"));
     let same = |c: &Value| {
         c.str_at("status") == Some(status)
@@ -125,11 +167,20 @@ async fn set_availability(registry: &Registry, own: &Arc<Served>, object: &Value
     }
 }
 
-fn backend(registry: &Registry, object: &Value) -> ApiResult<Backend> {
+/// What there is behind an API service.
+pub fn backend(registry: &Registry, object: &Value) -> ApiResult<Backend> {
     let text = |at: &str| object.str_at(at).unwrap_or_default();
     let (namespace, name) = (text("spec.service.namespace"), text("spec.service.name"));
-    if name.is_empty() || registry.find("", "services", namespace, name)?.is_none() {
-        return Ok(Backend::Missing);
+    let port = object.int_at("spec.service.port").unwrap_or(443);
+    let Some(service) = registry.find("", "services", namespace, name)? else { return Ok(Backend::Missing) };
+    match service.str_at("spec.type") {
+        Some("ExternalName") => return Ok(Backend::Present),
+        Some("ClusterIP") | None => {}
+        // What other types have need not be found in endpoints (upstream checks type ClusterIP alone).
+        Some(_) => return Ok(Backend::Present),
+    }
+    if !service.items_at("spec.ports").iter().any(|p| p.int_at("port") == Some(port)) {
+        return Ok(Backend::NoPort);
     }
     let slices = registry.find_all("discovery.k8s.io", "endpointslices", Some(namespace))?;
     let own = |slice: &&Arc<Value>| {

@@ -73,11 +73,19 @@ pub enum Backend {
     Missing,
     /// It has none.
     NoEndpoints,
-    /// It has some.
+    /// It has some, or is a name outside of the cluster.
     Present,
+    /// It does not have the port that the API service names.
+    NoPort,
 }
 
-/// The condition `Available`: status, reason, message.
+/// The order of a group among all that are served here.
+pub fn group_priority(group: &str) -> i64 {
+    let known = PRIORITIES.iter().filter(|p| p.0 == group).map(|p| p.2).max();
+    known.unwrap_or(CUSTOM_PRIORITY.0)
+}
+
+/// The condition `Available`: status, reason, message. `Unknown` while only asking the server can tell.
 pub fn availability(service: &Value, backend: Backend) -> (&'static str, &'static str, String) {
     if service["spec"]["service"].is_null() {
         return ("True", "Local", "Local APIServices are always available".to_owned());
@@ -89,15 +97,18 @@ pub fn availability(service: &Value, backend: Backend) -> (&'static str, &'stati
             let words = format!("service/{name} in {} is not present", rules::quote(namespace));
             ("False", "ServiceNotFound", words)
         }
+        Backend::NoPort => {
+            let port = service.int_at("spec.service.port").unwrap_or(443);
+            let words =
+                format!("service/{name} in {} is not listening on port {port}", rules::quote(namespace));
+            ("False", "ServicePortError", words)
+        }
         Backend::NoEndpoints => {
             let words =
                 format!("endpoints for service/{name} in {} have no addresses", rules::quote(namespace));
             ("False", "MissingEndpoints", words)
         }
-        Backend::Present => {
-            let words = "passing requests on to other API servers is not implemented".to_owned();
-            ("False", "FailedDiscoveryCheck", words)
-        }
+        Backend::Present => ("Unknown", "", String::new()),
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Call<'a> {
 
 /// Serves it.
 pub async fn serve(call: &Call<'_>, body: Body) -> ApiResult<Response<Body>> {
+    if let Some(remote) = call.core.aggregation.route(&call.info.path) {
+        return crate::aggregation::serve(call, &remote, body).await;
+    }
     if call.info.is_resource { resource(call, body).await } else { non_resource::serve(call, body).await }
 }
 
@@ -86,9 +89,6 @@ async fn resource(call: &Call<'_>, body: Body) -> ApiResult<Response<Body>> {
 
 /// 404 as upstream's routers give it: a page where no group is known, a Status below a known one.
 fn unknown(call: &Call<'_>) -> ApiResult<Response<Body>> {
-    if call.core.aggregation.remote(&call.info.group, &call.info.version).is_some() {
-        return Err(ApiError::unavailable("service unavailable"));
-    }
     let table = call.core.registry.resources.load();
     let version = GroupVersion::new(call.info.group.as_str(), call.info.version.as_str());
     let builtin = schema::Catalog::builtin().groups().iter().any(|g| g.name == version.group);

@@ -1,5 +1,6 @@
 //! Paths that name no resource: discovery, health, version, metrics, OpenAPI, OpenID.
 
+use bytes::Bytes;
 use http::{HeaderValue, Response};
 use schema::{Value, value};
 
@@ -50,7 +51,14 @@ pub(super) async fn serve(call: &Call<'_>, _: Body) -> ApiResult<Response<Body>>
         return crate::openapi_docs::serve(call, rest);
     }
     if let Some(document) = call.core.documents.plain(&call.core.registry, trimmed) {
+        let document = match trimmed {
+            "/apis" => merged(call, document, crate::aggregation::add_to_group_list),
+            _ => document,
+        };
         return Ok(respond::bytes(200, "application/json", document));
+    }
+    if let Some(document) = crate::aggregation::group_document(&call.core.aggregation, trimmed) {
+        return Ok(respond::json(200, &document));
     }
     let mut parts = trimmed.trim_start_matches('/').split('/');
     if parts.next() == Some("apis") {
@@ -122,7 +130,10 @@ fn wants_aggregated(call: &Call<'_>) -> Option<&'static str> {
 }
 
 fn aggregated(call: &Call<'_>, core: bool, version: &'static str) -> Response<Body> {
-    let document = call.core.documents.aggregated(&call.core.registry, core);
+    let mut document = call.core.documents.aggregated(&call.core.registry, core);
+    if !core {
+        document = merged(call, document, crate::aggregation::add_to_groups);
+    }
     let (body, media) = match version {
         "v2" => (document, "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
         _ => {
@@ -145,6 +156,18 @@ fn aggregated(call: &Call<'_>, core: bool, version: &'static str) -> Response<Bo
     }
     response.headers_mut().insert(http::header::VARY, HeaderValue::from_static("Accept"));
     response
+}
+
+/// The document with what other servers serve.
+fn merged(call: &Call<'_>, document: Bytes, add: fn(&crate::aggregation::Aggregation, &mut Value)) -> Bytes {
+    if call.core.aggregation.is_empty() {
+        return document;
+    }
+    let Ok(mut value) = codec::json::parse(&document) else { return document };
+    add(&call.core.aggregation, &mut value);
+    let mut out = codec::json::encode(&value);
+    out.push(b'\n');
+    out.into()
 }
 
 fn openid(call: &Call<'_>, path: &str) -> ApiResult<Response<Body>> {

@@ -8,6 +8,7 @@ use rules::{BadValue, FieldError, Path};
 use schema::{Map, Value, value};
 
 use super::{Call, create, render};
+use crate::authz::selector::text_of;
 use crate::authz::{Attributes, Decision};
 use crate::http::Body;
 use crate::http::negotiate::Accept;
@@ -109,6 +110,11 @@ pub(crate) fn user_value(user: &UserInfo) -> Value {
     out
 }
 
+/// The user in `authentication.k8s.io` UserInfo.
+pub(crate) fn user_of(value: &Value) -> UserInfo {
+    UserInfo { name: value.str_at("username").unwrap_or_default().to_owned(), ..reviewed_user(value) }
+}
+
 fn reviewed_user(spec: &Value) -> UserInfo {
     let strings = |list: &Value| -> Vec<String> {
         list.items().iter().filter_map(Value::as_str).map(str::to_owned).collect()
@@ -162,6 +168,8 @@ async fn access_review(call: &Call<'_>, spec: &Value, user: UserInfo) -> Value {
             resource: from(resource, "resource"),
             subresource: from(resource, "subresource"),
             name: from(resource, "name"),
+            field_selector: text_of(&resource["fieldSelector"]),
+            label_selector: text_of(&resource["labelSelector"]),
             ..Attributes::default()
         }
     };

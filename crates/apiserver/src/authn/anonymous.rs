@@ -1,25 +1,28 @@
 //! Requests without credentials.
 
-use async_trait::async_trait;
 use base::UserInfo;
 use http::request::Parts;
 
-use super::{Authenticator, AuthnError};
-
 /// Takes a request without any credentials as `system:anonymous`. Comes last.
-pub struct Anonymous;
+#[derive(Debug, Clone, Default)]
+pub struct Anonymous {
+    /// Paths for which that is so; empty: all (`AuthenticationConfiguration.anonymous.conditions`).
+    pub paths: Vec<String>,
+}
 
-#[async_trait]
-impl Authenticator for Anonymous {
-    async fn authenticate(&self, request: &Parts) -> Result<Option<UserInfo>, AuthnError> {
+impl Anonymous {
+    /// The user of a request that has no credentials.
+    pub fn user(&self, request: &Parts) -> Option<UserInfo> {
         if request.headers.contains_key(http::header::AUTHORIZATION) {
-            // Wrong credentials must not turn into no credentials.
-            return Ok(None);
+            return None;
         }
-        Ok(Some(UserInfo {
+        if !self.paths.is_empty() && !self.paths.iter().any(|path| path == request.uri.path()) {
+            return None;
+        }
+        Some(UserInfo {
             name: "system:anonymous".to_owned(),
             groups: vec!["system:unauthenticated".to_owned()],
             ..UserInfo::default()
-        }))
+        })
     }
 }

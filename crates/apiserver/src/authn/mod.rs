@@ -5,9 +5,13 @@ pub mod bootstrap_token;
 mod client_cert;
 pub(crate) mod impersonation;
 pub mod jwt;
+pub mod oidc;
+mod request_header;
 pub mod service_account;
+mod setup;
 mod token;
 mod token_file;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -18,13 +22,20 @@ use rustls::pki_types::CertificateDer;
 
 pub use anonymous::Anonymous;
 pub use client_cert::ClientCertificate;
+pub use request_header::RequestHeader;
 pub use service_account::ServiceAccountTokens;
+pub use setup::authenticators;
 pub use token::{BearerTokens, TokenAuthenticator, TokenOutcome};
 pub use token_file::TokenFile;
 
-/// The leaf certificate that a client presented and TLS verified; an extension of its requests.
+/// The leaf certificate that a client presented, whose key it has; an extension of its requests.
 #[derive(Debug, Clone)]
-pub struct PeerCertificate(pub Arc<CertificateDer<'static>>);
+pub struct PeerCertificate {
+    /// DER.
+    pub leaf: Arc<CertificateDer<'static>>,
+    /// Which authorities signed it.
+    pub verdict: Arc<crate::tls::Verdict>,
+}
 
 /// Says who a request is from, or that it does not know.
 #[async_trait]
@@ -40,26 +51,32 @@ pub trait Authenticator: Send + Sync + 'static {
 pub struct AuthnError(pub String);
 
 /// Authenticators in order; the first that knows the user decides.
-pub struct Chain(Vec<Arc<dyn Authenticator>>);
+pub struct Chain {
+    all: Vec<Arc<dyn Authenticator>>,
+    anonymous: Option<Anonymous>,
+}
 
 impl Chain {
-    /// Asks them in this order.
-    pub fn new(authenticators: Vec<Arc<dyn Authenticator>>) -> Self {
-        Self(authenticators)
+    /// Asks them in this order; a request without any credentials is `anonymous`, if that is allowed.
+    pub fn new(all: Vec<Arc<dyn Authenticator>>, anonymous: Option<Anonymous>) -> Self {
+        Self { all, anonymous }
     }
 
     /// The user, or `None` when nobody knows one and the request must be refused.
     pub async fn authenticate(&self, request: &Parts) -> Option<UserInfo> {
-        for authenticator in &self.0 {
+        let mut refused = false;
+        for authenticator in &self.all {
             match authenticator.authenticate(request).await {
                 Ok(Some(user)) => return Some(user),
                 Ok(None) => {}
                 Err(error) => {
+                    refused = true;
                     tracing::warn!(%error, "unable to authenticate the request");
                 }
             }
         }
-        None
+        // Wrong credentials must not turn into no credentials.
+        self.anonymous.as_ref().filter(|_| !refused)?.user(request)
     }
 }
 

@@ -59,6 +59,11 @@ impl ServiceAccountTokens {
         })
     }
 
+    /// The API server's own audiences.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
     /// True if it can issue tokens.
     pub fn can_issue(&self) -> bool {
         self.signer.is_some()

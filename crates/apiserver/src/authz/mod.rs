@@ -3,6 +3,9 @@
 mod always;
 pub mod node;
 pub mod rbac;
+pub(crate) mod selector;
+mod setup;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -15,6 +18,7 @@ use crate::status::{ApiError, GroupResource};
 pub use always::{AlwaysAllow, AlwaysDeny, PrivilegedGroup};
 pub use node::NodeAuthorizer;
 pub use rbac::{Rbac, RoleEscalation};
+pub use setup::{Authorization, authorizers};
 
 /// What is to be decided (`authorizer.Attributes`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

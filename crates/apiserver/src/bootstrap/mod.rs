@@ -1,6 +1,7 @@
 //! Objects that the server makes for itself: namespaces, default roles, priority classes, flow control, and the
 //! `kubernetes` service with its endpoints.
 
+mod authentication_map;
 mod kubernetes;
 mod policy;
 
@@ -15,6 +16,8 @@ use crate::admission::AdmissionChain;
 use crate::core::Core;
 use crate::registry::{Registry, Served, Transform, Update, Warnings, WriteContext, WriteOptions, meta};
 use crate::status::ApiResult;
+
+pub use authentication_map::keep as keep_authentication_map;
 
 /// Made in this order: the first holds what the others are in.
 const NAMESPACES: [&str; 4] = ["kube-system", "default", "kube-public", "kube-node-lease"];
@@ -44,34 +47,12 @@ pub async fn run(core: &Core) -> Result<(), Error> {
         maker.reconcile(policy::GROUP, role.plural, namespace, &role.object)
     }))
     .await?;
-    maker.ensure("", "configmaps", "kube-system", authentication_map(core)).await?;
+    authentication_map::ensure(core, &maker).await?;
     let failed = |source| Error::Bootstrap { what: "service addresses".to_owned(), source };
     crate::service::repair::at_start(&core.registry).await.map_err(failed)?;
     core.scope.spawn(crate::service::repair::follow_ports(core.registry.clone()));
     core.scope.spawn(crate::service::repair::follow_addresses(core.registry.clone()));
     kubernetes::run(core, &maker).await
-}
-
-/// How aggregated servers learn whom to believe (`extension-apiserver-authentication`).
-fn authentication_map(core: &Core) -> Value {
-    let options = &core.options;
-    let mut data = schema::Map::default();
-    let mut file = |key: &str, path: &Option<std::path::PathBuf>| {
-        if let Some(text) = path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) {
-            data.insert(key, text);
-        }
-    };
-    file("client-ca-file", &options.client_ca_file);
-    file("requestheader-client-ca-file", &options.requestheader_client_ca_file);
-    if options.requestheader_client_ca_file.is_some() {
-        let list = |all: &[String]| serde_json::to_string(all).unwrap_or_default();
-        data.insert("requestheader-allowed-names", list(&options.requestheader_allowed_names));
-        data.insert("requestheader-username-headers", list(&options.requestheader_username_headers));
-        data.insert("requestheader-group-headers", list(&options.requestheader_group_headers));
-        data.insert("requestheader-extra-headers-prefix", list(&options.requestheader_extra_headers_prefix));
-    }
-    value!({"apiVersion": "v1", "kind": "ConfigMap", "data": (Value::Map(data)),
-        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}})
 }
 
 /// Writes as the server itself: nobody is asked and no admission runs.

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::handle;
+use crate::audit::PeerAddress;
 use crate::authn::PeerCertificate;
 use crate::core::Core;
 
@@ -80,13 +81,17 @@ async fn accept(
 
 async fn connection(core: Arc<Core>, stream: TcpStream, acceptor: Option<TlsAcceptor>, graceful: Watcher) {
     let _ = stream.set_nodelay(true);
+    let Ok(address) = stream.peer_addr().map(PeerAddress) else { return };
     match acceptor {
-        None => http(core, stream, None, graceful).await,
+        None => http(core, stream, None, address, graceful).await,
         Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(tls)) => {
-                let peer = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                let peer = peer.map(|c| PeerCertificate(Arc::new(c.clone().into_owned())));
-                http(core, tls, peer, graceful).await;
+                let chain = tls.get_ref().1.peer_certificates();
+                let peer = chain.filter(|chain| !chain.is_empty()).map(|chain| PeerCertificate {
+                    leaf: Arc::new(chain[0].clone().into_owned()),
+                    verdict: Arc::new(core.client_authorities.judge(chain)),
+                });
+                http(core, tls, peer, address, graceful).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -94,12 +99,18 @@ async fn connection(core: Arc<Core>, stream: TcpStream, acceptor: Option<TlsAcce
     }
 }
 
-async fn http<S>(core: Arc<Core>, stream: S, peer: Option<PeerCertificate>, graceful: Watcher)
-where
+async fn http<S>(
+    core: Arc<Core>,
+    stream: S,
+    peer: Option<PeerCertificate>,
+    address: PeerAddress,
+    graceful: Watcher,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         let core = core.clone();
+        request.extensions_mut().insert(address);
         // Nobody but this process may say who is calling.
         request.extensions_mut().remove::<base::UserInfo>();
         if let Some(peer) = &peer {

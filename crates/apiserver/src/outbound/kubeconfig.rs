@@ -38,6 +38,7 @@ fn parse(text: &[u8], path: &Path) -> Result<Endpoint, String> {
         authorities: content(cluster, "certificate-authority", folder)?.unwrap_or_default(),
         anybody: cluster.bool_at("insecure-skip-tls-verify") == Some(true),
         identity: chain.zip(key),
+        identity_files: None,
     };
     let server = cluster.str_at("server").unwrap_or_default();
     let mut endpoint = Endpoint::new(server, &trust).map_err(|e| e.to_string())?;

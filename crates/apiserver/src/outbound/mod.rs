@@ -7,6 +7,7 @@ mod kubeconfig;
 mod stream;
 mod tls;
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use schema::Value;
 
 pub use kubeconfig::from_kubeconfig;
-pub use stream::{Stream, TlsClient, connect};
+pub use stream::{TlsClient, connect};
 pub use tls::{Trust, client_config};
 
 /// Largest answer that is read, in bytes.
@@ -64,6 +65,33 @@ pub enum OutboundError {
 fn snippet(body: &[u8]) -> String {
     const SHOWN: usize = 256;
     String::from_utf8_lossy(&body[..body.len().min(SHOWN)]).trim().to_owned()
+}
+
+/// Tries of one question, and the pause after the first (upstream's webhook backoff: 500 ms, factor 1.5, 5 steps).
+const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks again when there is no answer or the other side is in trouble.
+pub async fn retrying<T, F>(ask: impl Fn() -> F) -> Result<T, OutboundError>
+where
+    F: Future<Output = Result<T, OutboundError>>,
+{
+    let mut pause = FIRST_PAUSE;
+    let mut tries = 1;
+    loop {
+        let outcome = ask().await;
+        let again = match &outcome {
+            Err(OutboundError::Transport { .. }) => true,
+            Err(OutboundError::Status { code, .. }) => code.is_server_error() || code.as_u16() == 429,
+            _ => false,
+        };
+        if !again || tries == TRIES {
+            return outcome;
+        }
+        tries += 1;
+        tokio::time::sleep(pause).await;
+        pause = pause.mul_f64(1.5);
+    }
 }
 
 /// Another server: where it is, how it is spoken to, and what it is shown.

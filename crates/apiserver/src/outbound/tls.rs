@@ -22,6 +22,8 @@ pub struct Trust {
     pub anybody: bool,
     /// PEM certificate chain and key.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// What to present instead, read again when its files change.
+    pub identity_files: Option<Arc<pki::Reloading>>,
 }
 
 /// The TLS configuration of `trust`, for HTTP/1.1. The error is what is wrong with it.
@@ -34,7 +36,10 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, String> {
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match &trust.identity {
-        None => builder.with_no_client_auth(),
+        None => match &trust.identity_files {
+            Some(files) => builder.with_client_cert_resolver(files.clone()),
+            None => builder.with_no_client_auth(),
+        },
         Some((chain, key)) => {
             let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).flatten().collect();
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| format!("client key: {e:?}"))?;

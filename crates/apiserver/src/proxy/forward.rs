@@ -14,7 +14,7 @@ use crate::status::{ApiError, ApiResult};
 
 /// Headers of one hop, which are not passed on; and those that say who the client is, which the other end must not
 /// learn.
-const NOT_PASSED: [&str; 10] = [
+pub(crate) const NOT_PASSED: [&str; 10] = [
     "authorization",
     "connection",
     "keep-alive",

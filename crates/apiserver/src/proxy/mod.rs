@@ -19,6 +19,7 @@ use crate::registry::{Served, WriteOptions};
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
 
+pub(crate) use forward::{NOT_PASSED, upgrade_of};
 pub use kubelet::KubeletClient;
 use location::Location;
 

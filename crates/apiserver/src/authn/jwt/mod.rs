@@ -49,6 +49,11 @@ impl<'a> Parsed<'a> {
         })
     }
 
+    /// What was signed, and the signature.
+    pub fn signed_parts(&self) -> (&[u8], &[u8]) {
+        (self.signed.as_bytes(), &self.signature)
+    }
+
     /// Checks the signature against every key that the header's algorithm and key id allow.
     pub fn verify(&self, keys: &[Verifier]) -> Result<(), JwtError> {
         let algorithm = self.header.str_at("alg").unwrap_or_default();
