@@ -162,6 +162,7 @@ impl Raft {
     pub(crate) fn tick_leader(&mut self) {
         self.election_elapsed += 1;
         self.heartbeat_elapsed += 1;
+        self.progress.values_mut().for_each(|progress| progress.silent = progress.silent.saturating_add(1));
         if let Some((_, waited)) = &mut self.transfer {
             *waited += 1;
             if *waited >= self.config.election_ticks {

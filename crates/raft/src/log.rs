@@ -11,6 +11,7 @@ pub(crate) struct Log {
     base_index: u64,
     base_term: u64,
     entries: VecDeque<Entry>,
+    bytes: usize,
     /// Up to here entries are on disk.
     stable: u64,
     /// Up to here entries were given out to be written.
@@ -20,7 +21,8 @@ pub(crate) struct Log {
 impl Log {
     /// A log whose entries are all on disk.
     pub(crate) fn new(base_index: u64, base_term: u64, entries: Vec<Entry>) -> Self {
-        let mut log = Self { base_index, base_term, entries: entries.into(), stable: 0, handed: 0 };
+        let bytes = entries.iter().map(|entry| entry.payload.size()).sum();
+        let mut log = Self { base_index, base_term, entries: entries.into(), bytes, stable: 0, handed: 0 };
         log.stable = log.last_index();
         log.handed = log.stable;
         log
@@ -74,11 +76,13 @@ impl Log {
         for entry in entries {
             let keep = entry.index.saturating_sub(self.base_index + 1);
             if keep < self.entries.len() as u64 {
-                self.entries.truncate(keep as usize);
+                self.bytes -=
+                    self.entries.drain(keep as usize..).map(|entry| entry.payload.size()).sum::<usize>();
                 self.stable = self.stable.min(entry.index - 1);
                 self.handed = self.handed.min(entry.index - 1);
             }
             debug_assert_eq!(entry.index, self.last_index() + 1, "the log has no gaps");
+            self.bytes += entry.payload.size();
             self.entries.push_back(entry);
         }
     }
@@ -121,14 +125,15 @@ impl Log {
     /// Forgets entries up to `index`.
     pub(crate) fn compact(&mut self, index: u64) {
         let Some(term) = self.term(index).filter(|_| index <= self.stable) else { return };
-        self.entries.drain(..(index - self.base_index) as usize);
+        let gone = self.entries.drain(..(index - self.base_index) as usize);
+        self.bytes -= gone.map(|entry| entry.payload.size()).sum::<usize>();
         self.base_index = index;
         self.base_term = term;
     }
 
     /// Bytes of the entries held, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries.iter().map(|entry| entry.payload.size()).sum()
+        self.bytes
     }
 
     /// Begins anew after what a snapshot holds.

@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     pub(crate) mode: Mode,
     /// It answered since the leader last looked whether it has a quorum.
     pub(crate) active: bool,
+    /// Ticks since it answered.
+    pub(crate) silent: u32,
     /// The newest round of reads that it confirmed.
     pub(crate) read: u64,
     /// Last index and bytes of each append under way.
@@ -48,10 +50,17 @@ impl Progress {
             next,
             mode: Mode::Probe(false),
             active: true,
+            silent: 0,
             read: 0,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
+    }
+
+    /// It answered.
+    pub(crate) fn heard(&mut self) {
+        self.active = true;
+        self.silent = 0;
     }
 
     /// Whether an append may be sent now.

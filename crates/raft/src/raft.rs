@@ -95,7 +95,7 @@ pub struct PeerStatus {
     pub id: NodeId,
     /// Its log is the leader's up to here.
     pub matched: u64,
-    /// It answered within the last election timeout or two.
+    /// It answered within the last two election timeouts, or is this member.
     pub active: bool,
     /// A snapshot is on its way to it.
     pub in_snapshot: bool,
@@ -365,7 +365,7 @@ impl Raft {
         self.progress.iter().map(|(id, progress)| PeerStatus {
             id: *id,
             matched: progress.matched,
-            active: progress.active || *id == self.id,
+            active: progress.silent < self.config.election_ticks * 2 || *id == self.id,
             in_snapshot: matches!(progress.mode, Mode::Snapshot(_)),
         })
     }
@@ -388,6 +388,11 @@ impl Raft {
     /// The entries after `index`, for a log that begins anew; none if some are gone.
     pub fn entries_after(&self, index: u64) -> Vec<Entry> {
         self.log.slice(index + 1, self.log.last_index(), usize::MAX)
+    }
+
+    /// Term and vote as they are on disk.
+    pub fn hard_state_on_disk(&self) -> HardState {
+        self.durable
     }
 
     /// Which state a snapshot made now holds. None: the entry's term is no longer known.

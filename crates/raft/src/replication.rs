@@ -76,7 +76,7 @@ impl Raft {
 
     pub(crate) fn on_append_reply(&mut self, from: NodeId, matched: u64, hint: Option<Hint>) {
         let Some(progress) = self.progress.get_mut(&from) else { return };
-        progress.active = true;
+        progress.heard();
         if let Some(hint) = hint {
             // Where the follower's term at the hint is newer than ours there, go back further at once.
             let (agreed, _) = self.log.agreeing(hint.index, hint.term);
@@ -126,7 +126,7 @@ impl Raft {
     pub(crate) fn on_heartbeat_reply(&mut self, from: NodeId, read: u64) {
         let last = self.log.last_index();
         let Some(progress) = self.progress.get_mut(&from) else { return };
-        progress.active = true;
+        progress.heard();
         progress.read = progress.read.max(read);
         progress.free_one();
         let behind = progress.matched < last;

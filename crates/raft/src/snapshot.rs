@@ -53,7 +53,7 @@ impl Raft {
 
     pub(crate) fn on_snapshot_reply(&mut self, from: NodeId, index: u64, next: u64) {
         let Some(progress) = self.progress.get_mut(&from) else { return };
-        progress.active = true;
+        progress.heard();
         let Mode::Snapshot(sending) = &mut progress.mode else { return };
         if sending.meta.index != index {
             return;

@@ -98,6 +98,9 @@ impl Embedded {
     /// The same on any disk; [`Config::dir`] is not looked at.
     pub fn open_on(disk: Arc<dyn Disk>, config: &Config, clock: SharedClock) -> Result<Self, Error> {
         let found = recovered(disk, config, Moment::of(&*clock))?;
+        if found.state.settings.contains_key(crate::replicated::IDENTITY.as_bytes()) {
+            return Err(Error::Invalid("the data directory belongs to a member of a cluster: open it as one"));
+        }
         let (housekeeping, tidy) = Housekeeping::threaded().map_err(thread_error)?;
         let parts = parts(found, config, clock, housekeeping);
         Self::start(parts, vec![tidy])
@@ -237,7 +240,7 @@ pub(crate) fn stream_snapshot(state: State, compacted: Revision) -> Result<Snaps
     Ok(SnapshotStream { revision, total_bytes, chunks })
 }
 
-fn thread_error(source: std::io::Error) -> Error {
+pub(crate) fn thread_error(source: std::io::Error) -> Error {
     Error::Io { operation: "start a thread for", file: PathBuf::from("the store"), source: Arc::new(source) }
 }
 

@@ -111,6 +111,11 @@ impl Leases {
         self.by_end.get_min().filter(|(ends, _)| *ends <= now).map(|(_, id)| *id)
     }
 
+    /// The leases that have ended, `max` at most.
+    pub(crate) fn expired_by(&self, now: Instant, max: usize) -> Vec<LeaseId> {
+        self.by_end.iter().take_while(|(ends, _)| *ends <= now).take(max).map(|(_, id)| *id).collect()
+    }
+
     pub(crate) fn status(&self, id: LeaseId, now: Instant) -> Option<LeaseStatus> {
         let lease = self.by_id.get(&id)?;
         let left = lease.ends.saturating_duration_since(now);

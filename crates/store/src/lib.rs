@@ -18,6 +18,7 @@ mod lease;
 mod limits;
 mod log;
 mod mirror;
+pub mod replicated;
 mod revision;
 #[cfg(test)]
 mod sim_tests;

@@ -57,6 +57,8 @@ pub(crate) struct Execution<'a> {
     keyspace: &'a Keyspace,
     /// The outcome of each transaction's comparisons, outer before inner.
     branches: Vec<bool>,
+    /// Reads below this are refused.
+    compacted: Revision,
     revision: Revision,
     events: Vec<Event>,
 }
@@ -69,8 +71,20 @@ impl<'a> Execution<'a> {
         quota_bytes: usize,
         txn: Txn,
     ) -> Result<(TxnResult, Option<Change>), Error> {
+        Self::run_at(state, keyspace, quota_bytes, keyspace.compact_revision(), txn)
+    }
+
+    /// The same, refusing reads below `compacted`: what else a member has forgotten must not decide what is done.
+    pub(crate) fn run_at(
+        state: &'a mut State,
+        keyspace: &'a Keyspace,
+        quota_bytes: usize,
+        compacted: Revision,
+        txn: Txn,
+    ) -> Result<(TxnResult, Option<Change>), Error> {
         let revision = state.revision.next();
-        let mut this = Self { state, keyspace, branches: Vec::new(), revision, events: Vec::new() };
+        let (branches, events) = (Vec::new(), Vec::new());
+        let mut this = Self { state, keyspace, branches, compacted, revision, events };
         this.decide(&txn);
         this.check(&txn, quota_bytes)?;
         let mut branches = std::mem::take(&mut this.branches).into_iter();
@@ -160,8 +174,8 @@ impl<'a> Execution<'a> {
         if options.revision > self.state.revision {
             return Err(Error::FutureRevision { current: self.state.revision });
         }
-        if !options.revision.is_zero() && options.revision < self.keyspace.compact_revision() {
-            return Err(Error::Compacted { compact_revision: self.keyspace.compact_revision() });
+        if !options.revision.is_zero() && options.revision < self.compacted {
+            return Err(Error::Compacted { compact_revision: self.compacted });
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ mod recover;
 mod segment;
 mod snapshot;
 
-pub(crate) use record::{Record, encode_change, encode_record};
+pub(crate) use record::{Record, encode_change, encode_entry, encode_record};
 pub(crate) use recover::{Recovered, recover};
 pub(crate) use segment::{Log, Spare};
 pub(crate) use snapshot::{SnapshotMeta, decode_snapshot, encode_snapshot, write_snapshot};

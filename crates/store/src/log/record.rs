@@ -14,6 +14,9 @@ const JUMP: u8 = 6;
 const CLOSE: u8 = 7;
 const RELAXED: u8 = 8;
 const SETTING: u8 = 9;
+const RAFT_ENTRY: u8 = 10;
+const RAFT_VOTE: u8 = 11;
+const RAFT_COMMIT: u8 = 12;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
@@ -39,6 +42,12 @@ pub(crate) enum Record {
     Relaxed,
     /// A setting has this version and value now.
     Setting { name: Key, version: u64, value: Bytes },
+    /// An entry of the Raft log; what was there from its index on is gone.
+    RaftEntry(raft::Entry),
+    /// The member's newest term and its vote there.
+    RaftVote { term: u64, vote: u64 },
+    /// Entries up to here are known to be committed.
+    RaftCommit { index: u64 },
 }
 
 /// A write of a change.
@@ -86,6 +95,9 @@ pub(crate) fn encode_change(buffer: &mut Vec<u8>, change: &Change) {
 pub(crate) fn encode_record(buffer: &mut Vec<u8>, record: &Record) {
     let (tag, numbers): (u8, &[u64]) = match record {
         Record::Change { .. } => return,
+        Record::RaftEntry(entry) => return encode_entry(buffer, entry),
+        Record::RaftVote { term, vote } => (RAFT_VOTE, &[*term, *vote]),
+        Record::RaftCommit { index } => (RAFT_COMMIT, &[*index]),
         Record::Setting { name, version, value } => {
             buffer.push(SETTING);
             put_bytes(buffer, name);
@@ -104,6 +116,17 @@ pub(crate) fn encode_record(buffer: &mut Vec<u8>, record: &Record) {
     };
     buffer.push(tag);
     numbers.iter().for_each(|number| put_number(buffer, *number));
+}
+
+/// Appends the record of an entry of the Raft log.
+pub(crate) fn encode_entry(buffer: &mut Vec<u8>, entry: &raft::Entry) {
+    buffer.push(RAFT_ENTRY);
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; 4]);
+    raft::wire::put_entry(buffer, entry);
+    // An entry is far below 4 GiB: requests and URLs are limited.
+    let length = (buffer.len() - start - 4) as u32;
+    buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
 /// Reads what the `put_` functions wrote. None: the bytes end early or are not of the format.
@@ -176,6 +199,16 @@ impl<'a> Reader<'a> {
             JUMP => Record::Jump { from: self.revision()?, to: self.revision()? },
             CLOSE => Record::Close,
             RELAXED => Record::Relaxed,
+            RAFT_ENTRY => {
+                let (length, rest) = self.0.split_at_checked(4)?;
+                let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
+                let (entry, rest) = rest.split_at_checked(length)?;
+                self.0 = rest;
+                let mut reader = raft::wire::Reader(Bytes::copy_from_slice(entry));
+                Record::RaftEntry(raft::wire::entry(&mut reader)?)
+            }
+            RAFT_VOTE => Record::RaftVote { term: self.number()?, vote: self.number()? },
+            RAFT_COMMIT => Record::RaftCommit { index: self.number()? },
             SETTING => Record::Setting {
                 name: Key::from(self.bytes()?),
                 version: self.number()?,
@@ -209,6 +242,9 @@ mod tests {
             Record::Compact { revision: Revision(300) },
             Record::Jump { from: Revision(1), to: Revision(u64::MAX) },
             Record::Setting { name: Key::from("auth"), version: 3, value: Bytes::from_static(b"on") },
+            Record::RaftEntry(raft::Entry { term: 3, index: 400, payload: raft::Payload::Data("x".into()) }),
+            Record::RaftVote { term: 3, vote: 1 << 40 },
+            Record::RaftCommit { index: 399 },
             Record::Relaxed,
             Record::Close,
         ];

@@ -26,6 +26,16 @@ pub(crate) struct Recovered {
     pub(crate) meta: SnapshotMeta,
     /// Whether the last thing in the log says that the store was closed.
     pub(crate) closed: bool,
+    pub(crate) raft: RaftLog,
+}
+
+/// What the log says of Raft.
+#[derive(Default)]
+pub(crate) struct RaftLog {
+    pub(crate) hard_state: raft::HardState,
+    /// In the order of their indices, with those that others replaced left out.
+    pub(crate) entries: Vec<raft::Entry>,
+    pub(crate) commit: u64,
 }
 
 /// Opens the directory of `disk`, or makes a store in it if it is empty.
@@ -51,9 +61,9 @@ pub(crate) fn recover(
     };
     let known_from = if newest.is_some() { state.revision } else { Revision::ZERO };
     let history = History::new(limits, known_from);
-    let next = meta.seq + 1;
+    let (next, raft) = (meta.seq + 1, RaftLog::default());
     let mut replay =
-        Replay { disk: disk.clone(), state, history, meta, next, first: next, closed: false, now };
+        Replay { disk: disk.clone(), state, history, meta, next, first: next, closed: false, raft, now };
     replay.history.compact(meta.compacted);
     let log = replay.segments(&names, spare)?;
     let mut recovered = Recovered {
@@ -62,6 +72,7 @@ pub(crate) fn recover(
         log,
         meta: replay.meta,
         closed: replay.closed,
+        raft: replay.raft,
     };
     recovered.skip_lost_revisions()?;
     Ok(recovered)
@@ -102,7 +113,8 @@ fn create(disk: Arc<dyn Disk>, spare: Spare, limits: HistoryLimits) -> Result<Re
     disk.rename(&temporary, FORMAT_FILE).map_err(io_error(&*disk, "rename", &temporary))?;
     disk.sync_names().map_err(io_error(&*disk, "sync", ""))?;
     let history = History::new(limits, Revision::ZERO);
-    Ok(Recovered { state: empty(), history, log, meta: SnapshotMeta::default(), closed: true })
+    let (meta, raft) = (SnapshotMeta::default(), RaftLog::default());
+    Ok(Recovered { state: empty(), history, log, meta, closed: true, raft })
 }
 
 /// As in etcd an empty store is at revision 1, so that a list of nothing has a version to watch from.
@@ -149,6 +161,7 @@ struct Replay {
     next: u64,
     first: u64,
     closed: bool,
+    raft: RaftLog,
     now: Moment,
 }
 
@@ -289,6 +302,13 @@ impl Replay {
                 self.meta.relaxed = false;
             }
             Record::Relaxed => self.meta.relaxed = true,
+            Record::RaftEntry(entry) => {
+                let kept = self.raft.entries.partition_point(|kept| kept.index < entry.index);
+                self.raft.entries.truncate(kept);
+                self.raft.entries.push(entry);
+            }
+            Record::RaftVote { term, vote } => self.raft.hard_state = raft::HardState { term, vote },
+            Record::RaftCommit { index } => self.raft.commit = index,
             Record::Setting { name, version, value } => {
                 self.state.settings.insert(name, Setting { version, value });
             }
