@@ -28,6 +28,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use crate::auth::PeerName;
+use crate::http_mend::Mended;
 use crate::server::{ETCD_VERSION, LeaseService, MaintenanceService, Server, WatchService};
 use crate::{metrics, status};
 
@@ -124,13 +125,13 @@ struct Connection {
 impl Connection {
     async fn serve(mut self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
         _ = stream.set_nodelay(true);
-        let Some(tls) = tls else { return self.serve_io(TokioIo::new(stream)).await };
+        let Some(tls) = tls else { return self.serve_io(TokioIo::new(Mended::new(stream))).await };
         let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await;
         match handshake {
             Ok(Ok(stream)) => {
                 let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 self.peer = certificate.and_then(pki::peer_identity).map(|(name, _)| PeerName(name.into()));
-                self.serve_io(TokioIo::new(stream)).await;
+                self.serve_io(TokioIo::new(Mended::new(stream))).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),

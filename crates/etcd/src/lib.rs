@@ -1,11 +1,13 @@
-//! etcd's v3 API both ways: [`Server`] serves it over a store, [RemoteStore` is a store over anyone's etcd.
+//! etcd's v3 API both ways: [`Server`] serves it over a store, [`RemoteStore`] is a store over anyone's etcd.
 
 mod auth;
 mod compaction;
 mod connect;
 mod convert;
 mod http;
+mod http_mend;
 mod metrics;
+mod remote;
 mod server;
 pub mod snapshot;
 mod status;
@@ -14,6 +16,7 @@ pub use auth::TokenKind;
 pub use compaction::Compaction;
 pub use connect::{ConnectError, connect};
 pub use http::{Listen, ListenError, serve};
+pub use remote::{RemoteConfig, RemoteError, RemoteStore};
 pub use server::{ETCD_VERSION, Options, Server};
 
 use sha2::{Digest, Sha256};
