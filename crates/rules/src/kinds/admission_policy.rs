@@ -1,10 +1,12 @@
 //! Admission policies and their bindings. Whether expressions compile is checked elsewhere.
 
+use cel::{Env, Type};
 use schema::Value;
 
-use super::webhook::{validate_conditions, validate_rule};
+use super::webhook::{validate_conditions, validate_expression, validate_rule};
 use super::{KindRules, Write};
 use crate::Cursor;
+use crate::expressions::{Available, Composition, admission_env, compile};
 use crate::field::Errors;
 use crate::label_selector::validate_label_selector;
 use crate::names::{c_identifier, dns1035_label, dns1123_subdomain, path_segment, qualified_name};
@@ -52,8 +54,25 @@ pub(super) const MUTATING: KindRules = KindRules {
     ..KindRules::NONE
 };
 
-/// What policies of both sorts have.
-fn validate_common(spec: &Cursor<'_>, out: &mut Errors) {
+/// The environments of a policy's expressions.
+struct Environments {
+    variables: Composition,
+    base: Env,
+    without_authorizer: Env,
+}
+
+impl Environments {
+    fn full(&self) -> Env {
+        self.variables.env(self.base.clone())
+    }
+
+    fn for_messages(&self) -> Env {
+        self.variables.env(self.without_authorizer.clone())
+    }
+}
+
+/// What policies of both sorts have; the environments of their other expressions.
+fn validate_common(spec: &Cursor<'_>, out: &mut Errors) -> Environments {
     let policy = spec.field("failurePolicy");
     match policy.is_set() {
         true => policy.among(out, &["Fail", "Ignore"]),
@@ -72,7 +91,13 @@ fn validate_common(spec: &Cursor<'_>, out: &mut Errors) {
     } else {
         constraints.required(out, "");
     }
-    validate_conditions(&spec.field("matchConditions"), out);
+    let available = Available { params: parameters.is_set(), authorizer: true };
+    validate_conditions(&spec.field("matchConditions"), available, out);
+    let mut environments = Environments {
+        variables: Composition::new(),
+        base: admission_env(available),
+        without_authorizer: admission_env(Available { authorizer: false, ..available }),
+    };
     for variable in spec.field("variables").items() {
         let (name, expression) = (variable.field("name"), variable.field("expression"));
         if name.text().trim().is_empty() {
@@ -82,20 +107,26 @@ fn validate_common(spec: &Cursor<'_>, out: &mut Errors) {
         }
         if expression.text().trim().is_empty() {
             expression.required(out, "expression is not specified");
+            continue;
+        }
+        let base = environments.base.clone();
+        if let Err(why) = environments.variables.add(base, name.text(), expression.text()) {
+            expression.invalid(out, why);
         }
     }
+    environments
 }
 
 fn validate_validating(policy: &Cursor<'_>, out: &mut Errors) {
     const NEITHER: &str = "validations or auditAnnotations must contain at least one item";
     let spec = policy.field("spec");
-    validate_common(&spec, out);
+    let environments = validate_common(&spec, out);
     let (validations, annotations) = (spec.field("validations"), spec.field("auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         validations.required(out, NEITHER);
         return annotations.required(out, NEITHER);
     }
-    validations.items().for_each(|validation| validate_validation(&validation, out));
+    validations.items().for_each(|validation| validate_validation(&validation, &environments, out));
     if annotations.len() > MAX_AUDIT_ANNOTATIONS {
         annotations.invalid(out, format!("must not have more than {MAX_AUDIT_ANNOTATIONS} auditAnnotations"));
     }
@@ -109,6 +140,8 @@ fn validate_validating(policy: &Cursor<'_>, out: &mut Errors) {
             expression.required(out, "valueExpression is not specified");
         } else if length > MAX_AUDIT_EXPRESSION {
             expression.required(out, format!("must not exceed {MAX_AUDIT_EXPRESSION} bytes in length"));
+        } else {
+            validate_expression(&expression, &environments.full(), &[Type::String, Type::Null], out);
         }
         if annotations.value.items()[..i].iter().any(|other| other["key"] == *key.value) {
             key.duplicate(out);
@@ -116,13 +149,17 @@ fn validate_validating(policy: &Cursor<'_>, out: &mut Errors) {
     }
 }
 
-fn validate_validation(c: &Cursor<'_>, out: &mut Errors) {
+fn validate_validation(c: &Cursor<'_>, environments: &Environments, out: &mut Errors) {
     if c.text_of("expression").trim().is_empty() {
         c.field("expression").required(out, "expression is not specified");
+    } else {
+        validate_expression(&c.field("expression"), &environments.full(), &[Type::Bool], out);
     }
     let (message, expression) = (c.field("message"), c.field("messageExpression"));
     if !expression.text().is_empty() && expression.text().trim().is_empty() {
         expression.invalid(out, "must be non-empty if specified");
+    } else if !expression.text().is_empty() {
+        validate_expression(&expression, &environments.for_messages(), &[Type::String], out);
     }
     if !message.text().is_empty() && message.text().trim().is_empty() {
         message.invalid(out, "message must be non-empty if specified");
@@ -136,7 +173,7 @@ fn validate_validation(c: &Cursor<'_>, out: &mut Errors) {
 
 fn validate_mutating(policy: &Cursor<'_>, out: &mut Errors) {
     let spec = policy.field("spec");
-    validate_common(&spec, out);
+    let environments = validate_common(&spec, out);
     let mutations = spec.field("mutations");
     if mutations.is_empty() {
         mutations.required(out, "mutations must contain at least one item");
@@ -160,12 +197,30 @@ fn validate_mutating(policy: &Cursor<'_>, out: &mut Errors) {
             own.required(out, format!("must be specified when patchType is {}", kind.text()));
         } else if own.text_of("expression").trim().is_empty() {
             own.field("expression").required(out, "expression is not specified");
+        } else {
+            validate_mutation(&own.field("expression"), kind.text() == "JSONPatch", &environments, out);
         }
         if other.is_set() {
             other.invalid(out, format!("must not be specified when patchType is {}", kind.text()));
         }
     }
     spec.field("reinvocationPolicy").one_of(out, &["IfNeeded", "Never"]);
+}
+
+/// The expression of a mutation: an `Object`, or a list of `JSONPatch`.
+fn validate_mutation(c: &Cursor<'_>, patch: bool, environments: &Environments, out: &mut Errors) {
+    let env = environments.full().patch_types();
+    let (expected, name) = if patch { ("list(JSONPatch)", "JSONPatch") } else { ("Object", "Object") };
+    match compile(&env, c.text(), &[]) {
+        Err(why) => c.invalid(out, why),
+        Ok(program) => {
+            let found = program.result_type().to_string();
+            let fits = found == expected || (patch && found == "list(dyn)") || program.result_type().is_dyn();
+            if !fits {
+                c.invalid(out, format!("must evaluate to {name} but got {found}"));
+            }
+        }
+    }
 }
 
 fn validate_parameter_kind(c: &Cursor<'_>, out: &mut Errors) {

@@ -1,9 +1,11 @@
 //! Webhook configurations of admission.
 
+use cel::{Env, Type};
 use schema::Value;
 
 use super::{KindRules, Write};
 use crate::Cursor;
+use crate::expressions::{Available, admission_env, compile};
 use crate::field::{Errors, FieldError};
 use crate::label_selector::validate_label_selector;
 use crate::names::{dns1035_label, dns1123_subdomain, fully_qualified_name, port_number, qualified_name};
@@ -91,7 +93,8 @@ fn validate_hook(hook: &Cursor<'_>, quiet: bool, out: &mut Errors) {
     }
     let client = hook.field("clientConfig");
     validate_client(&client, "exactly one of url or service is required", out);
-    validate_conditions(&hook.field("matchConditions"), out);
+    let available = Available { params: false, authorizer: true };
+    validate_conditions(&hook.field("matchConditions"), available, out);
 }
 
 /// Where a webhook is reached.
@@ -166,20 +169,34 @@ fn validate_service(c: &Cursor<'_>, out: &mut Errors) {
     }
 }
 
-/// Conditions without their expressions, which are CEL.
-pub(super) fn validate_conditions(c: &Cursor<'_>, out: &mut Errors) {
+/// `matchConditions` of webhooks and policies, whose expressions may use what is `available`.
+pub(super) fn validate_conditions(c: &Cursor<'_>, available: Available, out: &mut Errors) {
     if c.len() > MAX_CONDITIONS {
         out.push(FieldError::too_many(&c.path, c.len(), MAX_CONDITIONS));
     }
     for (i, condition) in c.items().enumerate() {
         if condition.text_of("expression").trim().is_empty() {
             condition.field("expression").required(out, "");
+        } else {
+            validate_expression(
+                &condition.field("expression"),
+                &admission_env(available),
+                &[Type::Bool],
+                out,
+            );
         }
         let name = condition.field("name");
         name.required_name(out, qualified_name);
         if !name.text().is_empty() && c.value.items()[..i].iter().any(|other| other["name"] == *name.value) {
             name.duplicate(out);
         }
+    }
+}
+
+/// An expression must compile, and give one of `expected`.
+pub(super) fn validate_expression(c: &Cursor<'_>, env: &Env, expected: &[Type], out: &mut Errors) {
+    if let Err(why) = compile(env, c.text(), expected) {
+        c.invalid(out, why);
     }
 }
 
