@@ -146,16 +146,28 @@ pub fn run(mut args: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// A command that only prints ends when its reader has gone (`corten status | head -1`), and does not panic.
+fn quiet_pipes() {
+    // SAFETY: the default action runs no code of ours, and there is one thread yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Up(args) => up::up(args.cluster.name(), &args.cluster.layout()?, &args.wishes()).map(done),
         Command::Down { cluster, delete } => down::down(cluster.name(), &cluster.layout()?, delete).map(done),
-        Command::Status(cluster) => status::print(cluster.name(), &cluster.layout()?),
+        Command::Status(cluster) => {
+            quiet_pipes();
+            status::print(cluster.name(), &cluster.layout()?)
+        }
         Command::Server(args) => {
             server::run(args.cluster.name(), args.cluster.layout()?, &args.wishes()).map(done)
         }
-        Command::Preflight => Ok(if preflight::print() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Preflight => {
+            quiet_pipes();
+            Ok(if preflight::print() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Image { cluster, command } => image::run(&cluster.layout()?, command).map(done),
         Command::Component(component) => components::run(component).map(done),
     }

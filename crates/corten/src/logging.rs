@@ -14,5 +14,7 @@ pub fn start() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(true)
+        // A full disk may take no line; saying so on the same disk would panic.
+        .log_internal_errors(false)
         .try_init();
 }

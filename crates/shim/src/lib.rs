@@ -18,6 +18,15 @@
 //!
 //! The shim's own process is [`main`]: no tokio, one thread, one poll loop.
 
+/// Tells on the error stream, which may lie on a full disk: then the line is lost, and nothing else.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+use say;
+
 mod client;
 mod disk;
 mod error;

@@ -82,3 +82,41 @@ fn impossible_mount(cluster: &Cluster) {
         }
     });
 }
+
+/// A disk that can be filled: the data directory is a small file system of its own.
+#[test]
+fn a_full_disk_is_said_and_survived() {
+    if !can_run() {
+        return;
+    }
+    let cluster = Cluster::new();
+    let data = cluster.data_dir();
+    std::fs::create_dir_all(&data).unwrap();
+    let target = data.to_string_lossy().into_owned();
+    Run::new(&["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", &target]).output().ok();
+    println!("{}", cluster.start().ok());
+    let image = busybox(cluster.folder(), "example.local/sleep:v1", &[], &["/bin/sleep", "1000"]);
+    let content = cluster.folder().join("content");
+    std::fs::write(&content, "x".repeat(700_000)).unwrap();
+    let argument = format!("--from-file=a={}", content.display());
+    let filler = data.join("filler");
+    let full =
+        std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&filler).unwrap()).unwrap_err();
+    assert_eq!(full.raw_os_error(), Some(28), "{full}");
+    let said = cluster.corten(&["image", "import", &image.tar.to_string_lossy()]).output().err();
+    assert!(said.starts_with("error: ") && said.contains("No space left on device"), "{said}");
+    // The store has some room set aside; then it refuses, and says why.
+    let refusal = (0..60).find_map(|number| {
+        let output = cluster.kubectl(&["create", "configmap", &format!("big-{number}"), &argument]).output();
+        (!output.status.success()).then_some(output.stderr)
+    });
+    let refusal = refusal.expect("a full disk refuses writes");
+    assert!(refusal.contains("no space left"), "{refusal}");
+    assert!(cluster.k("get configmaps -o name").contains("configmap/big-0"), "reading goes on");
+    std::fs::remove_file(filler).unwrap();
+    wait_until("writes are taken again", || {
+        let output = cluster.kubectl(&["create", "configmap", "after"]).output();
+        if output.status.success() { Ok(()) } else { Err(output.stderr) }
+    });
+    cluster.import(&image);
+}

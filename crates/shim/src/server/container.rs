@@ -110,7 +110,7 @@ impl Container {
     /// Puts the state on disk; a failure is told, and the container goes on.
     pub(super) fn save(&self, dir: &Path, durable: bool) {
         if let Err(error) = disk::write_container(dir, &self.state, durable) {
-            eprintln!("write the state of container {}: {error}", self.state.container.id);
+            crate::say!("write the state of container {}: {error}", self.state.container.id);
         }
     }
 

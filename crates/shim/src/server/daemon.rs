@@ -78,7 +78,7 @@ fn middle(messages: &Path, ready: OwnedFd, daemon: impl FnOnce(Ready) -> Result<
     match leave_streams(messages).and_then(|()| daemon(Ready(for_daemon))) {
         Ok(()) => 0,
         Err(text) => {
-            eprintln!("{text}");
+            crate::say!("{text}");
             let _ = line.write_all(text.as_bytes());
             1
         }
@@ -116,7 +116,7 @@ pub(super) fn settle(config: &ShimConfig) -> Result<(), String> {
     }
     let score = "/proc/self/oom_score_adj";
     if let Err(error) = std::fs::write(score, config.oom_score_adj.to_string()) {
-        eprintln!("oom_score_adj {} refused ({error}): the shim goes on without", config.oom_score_adj);
+        crate::say!("oom_score_adj {} refused ({error}): the shim goes on without", config.oom_score_adj);
     }
     Ok(())
 }

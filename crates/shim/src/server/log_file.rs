@@ -51,7 +51,7 @@ impl LogFile {
             Ok(()) => self.broken = false,
             Err(error) if !self.broken => {
                 self.broken = true;
-                eprintln!("write {}: {error}: lines are lost", self.path.display());
+                crate::say!("write {}: {error}: lines are lost", self.path.display());
             }
             Err(_) => {}
         }

@@ -37,7 +37,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
     match started {
         Ok(()) => 0,
         Err(text) => {
-            eprintln!("{text}");
+            crate::say!("{text}");
             1
         }
     }

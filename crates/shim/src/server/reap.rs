@@ -114,7 +114,7 @@ impl Server {
     fn pass_on_warnings(&mut self, job: &Job) {
         for text in job.warnings() {
             if self.warned.len() < MAX_WARNINGS && self.warned.insert(text.clone()) {
-                eprintln!("OCI runtime: {text}");
+                crate::say!("OCI runtime: {text}");
             }
         }
     }
@@ -125,10 +125,10 @@ impl Server {
                 // Whatever the runtime has left of it goes too.
                 self.containers.remove(&id);
                 if let Err(e) = crate::disk::remove_container(&self.dir, &id) {
-                    eprintln!("forget container {id}: {e}");
+                    crate::say!("forget container {id}: {e}");
                 }
                 if let Err(e) = self.spawn_delete(&id, None) {
-                    eprintln!("clean up after a failed create: {e}");
+                    crate::say!("clean up after a failed create: {e}");
                 }
             }
             Kind::Start { id } => {
@@ -156,7 +156,7 @@ impl Server {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.created(pid);
         if let Some(Err(e)) = master.map(|master| container.set_master(master)) {
-            eprintln!("take over the terminal of container {id}: {e}");
+            crate::say!("take over the terminal of container {id}: {e}");
         }
         container.save(&self.dir, false);
         if self.terminating {
@@ -188,7 +188,7 @@ impl Server {
             output.drain(container.log.as_mut());
         }
         if let Err(e) = crate::disk::remove_container(&self.dir, id) {
-            eprintln!("forget container {id}: {e}");
+            crate::say!("forget container {id}: {e}");
         }
         self.answer_if(conn, &Reply::Container(Box::new(container.state)));
     }
