@@ -8,7 +8,7 @@ use crate::admission::AdmissionChain;
 use crate::authn::{BearerTokens, Chain};
 use crate::authz::Authorizer;
 use crate::health::Health;
-use crate::http::FlowControl;
+use crate::flow::FlowControl;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::proxy::KubeletClient;

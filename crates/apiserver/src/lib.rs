@@ -17,6 +17,7 @@ mod crd;
 mod discovery;
 mod encoding;
 mod error;
+mod flow;
 mod health;
 mod http;
 mod metrics;

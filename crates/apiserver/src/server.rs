@@ -16,8 +16,9 @@ use tokio::net::TcpListener;
 
 use crate::Error;
 use crate::core::Core;
+use crate::flow::FlowControl;
 use crate::health::Health;
-use crate::http::{Body, FlowControl, handle, listener};
+use crate::http::{Body, handle, listener};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::proxy::KubeletClient;
@@ -51,7 +52,11 @@ impl Server {
             authorizer: security.authorizer,
             admission: security.admission,
             webhooks: security.webhooks,
-            flow: FlowControl::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
+            flow: FlowControl::new(
+                options.max_requests_inflight,
+                options.max_mutating_requests_inflight,
+                std::time::Duration::from_secs(options.request_timeout_s),
+            ),
             health: Health::new(store),
             metrics: Metrics::default(),
             documents: crate::discovery::Documents::default(),
@@ -68,6 +73,7 @@ impl Server {
         };
         let server = Self { core: Arc::new(core) };
         crate::bootstrap::run(&server.core).await?;
+        crate::flow::run(&server.core);
         crate::bootstrap::keep_authentication_map(&server.core);
         crate::crd::run(&server.core, &server.core.scope).await?;
         crate::aggregation::run(&server.core, &server.core.scope)?;

@@ -35,10 +35,15 @@ pub(super) async fn serve(call: &Call<'_>, _: Body) -> ApiResult<Response<Body>>
         "/" | "" => return Ok(respond::json(200, &value!({"paths": (index(call))}))),
         "/version" => return Ok(respond::json(200, &version())),
         "/metrics" => {
-            let text = call.core.metrics.render();
+            let mut text = call.core.metrics.render();
+            call.core.flow.render_metrics(&mut text);
             return Ok(respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text));
         }
         "/.well-known/openid-configuration" | "/openid/v1/jwks" => return openid(call, trimmed),
+        path if crate::flow::is_dump(path).is_some() => {
+            let text = crate::flow::is_dump(path).and_then(|page| call.core.flow.dump(page));
+            return Ok(respond::bytes(200, "text/plain; charset=utf-8", text.unwrap_or_default()));
+        }
         "/api" if wants_aggregated(call).is_none() => return Ok(respond::json(200, &api_versions(call))),
         "/api" | "/apis" => {
             if let Some(kind) = wants_aggregated(call) {

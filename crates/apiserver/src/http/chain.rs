@@ -120,7 +120,15 @@ fn authorized<'a>(
             }
             None => real,
         };
-        let slot = core.flow.enter(info).await?;
+        let slot = match core.flow.enter(&core.registry, info, &user, query).await {
+            Ok(slot) => slot,
+            Err(rejected) => {
+                let accept = accept_for_error(&parts.headers, query);
+                let mut response = respond::error(&rejected.error, accept);
+                rejected.class.label(&mut response);
+                return Ok(response);
+            }
+        };
         let mut attributes = Attributes::of(&user, info);
         if matches!(info.verb, "list" | "watch" | "deletecollection") {
             attributes.field_selector = query.get("fieldSelector").map(str::to_owned);
@@ -152,11 +160,13 @@ fn authorized<'a>(
                 Err(_) => Err(ApiError::timeout("request did not complete within the allowed duration", 1)),
             }
         };
+        let class = slot.class.clone();
         drop(slot);
         let mut response = match outcome {
             Ok(response) => response,
             Err(error) => respond::error(&error, accept_for_error(&parts.headers, query)),
         };
+        class.label(&mut response);
         if let Some(record) = record {
             warnings.take_annotations().iter().for_each(|(key, text)| record.annotate(key, text));
         }

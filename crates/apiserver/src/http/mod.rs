@@ -2,7 +2,6 @@
 
 pub mod body;
 mod chain;
-mod flow;
 mod gzip;
 pub mod listener;
 pub mod negotiate;
@@ -10,4 +9,3 @@ pub mod respond;
 
 pub use body::{Body, BoxError};
 pub(crate) use chain::handle;
-pub(crate) use flow::FlowControl;

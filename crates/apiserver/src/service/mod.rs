@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use parking_lot::Mutex;
 use schema::Value;
 
-pub use addresses::{Taken, check_ip, pick_ip, rider_for, rider_to_release};
+pub use addresses::{check_ip, pick_ip, rider_for, rider_to_release};
 pub use cidr::{Cidr, random_below};
 pub use ports::Ports;
 

@@ -53,50 +53,108 @@ impl Admission for NodeRestriction {
             }
             ("coordination.k8s.io", "leases") => named(attributes, &node, "kube-node-lease"),
             ("storage.k8s.io", "csinodes") => named(attributes, &node, ""),
+            ("", "persistentvolumeclaims") => claims(attributes, &node),
+            ("resource.k8s.io", "resourceslices") => slices(attributes, &node),
             _ => Ok(()),
         }
     }
 }
 
 fn pods(attributes: &Attributes<'_>, node: &str, registry: &Registry) -> ApiResult<()> {
-    let refuse = |why: String| Err(attributes.forbidden(why));
-    match (attributes.operation, attributes.subresource) {
-        (Operation::Create, "") => {
-            let annotations = attributes.object.map_at("metadata.annotations");
-            if !annotations.is_some_and(|a| a.contains_key(MIRROR)) {
-                return refuse(format!(
-                    "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
-                ));
-            }
-            if attributes.object.str_at("spec.nodeName") != Some(node) {
-                return refuse(format!(
-                    "node {node:?} can only create pods with spec.nodeName set to itself"
-                ));
-            }
-            let owners = attributes.object.items_at("metadata.ownerReferences");
-            let owned =
-                owners.iter().all(|o| o.str_at("kind") == Some("Node") && o.str_at("name") == Some(node));
-            if owners.len() > 1 || !owned {
-                return refuse(format!(
-                    "node {node:?} can only create pods with an owner reference set to itself"
-                ));
-            }
-            Ok(())
+    let what = match (attributes.operation, attributes.subresource) {
+        (Operation::Create, "") => return created_pod(attributes, node, registry),
+        (Operation::Delete, "") => "delete pods",
+        (Operation::Update, "status") => "update pod status for pods",
+        (Operation::Create, "eviction") => "evict pods",
+        (operation, "" | "status" | "eviction") => {
+            let words = format!("unexpected operation {:?} for node {node:?}", operation.as_str());
+            return Err(attributes.forbidden(words));
         }
-        (Operation::Delete, "") | (Operation::Update, "status") | (Operation::Create, "eviction") => {
-            let pod = registry.find("", "pods", attributes.namespace, attributes.name)?;
-            match pod.is_none_or(|pod| pod.str_at("spec.nodeName") == Some(node)) {
-                true => Ok(()),
-                false => {
-                    refuse(format!("node {node:?} can only change pods with spec.nodeName set to itself"))
-                }
-            }
+        (_, subresource) => {
+            return Err(attributes.forbidden(format!(
+                "unexpected pod subresource {subresource:?}, only 'status' and 'eviction' are allowed"
+            )));
         }
-        (operation, subresource) => refuse(format!(
-            "unexpected operation {:?} on pods/{subresource} by node {node:?}",
-            operation.as_str()
-        )),
+    };
+    let pod = registry.find("", "pods", attributes.namespace, attributes.name)?;
+    if pod.is_some_and(|pod| pod.str_at("spec.nodeName") != Some(node)) {
+        let words = format!("node {node:?} can only {what} with spec.nodeName set to itself");
+        return Err(attributes.forbidden(words));
     }
+    let labels = |pod: &Value| pod.at("metadata.labels").cloned().unwrap_or_default();
+    if attributes.subresource == "status" && labels(attributes.old_object) != labels(&attributes.object) {
+        return Err(attributes.forbidden(format!("node {node:?} cannot update labels through pod status")));
+    }
+    Ok(())
+}
+
+/// A kubelet makes mirrors of static pods, which use nothing of the cluster's.
+fn created_pod(attributes: &Attributes<'_>, node: &str, registry: &Registry) -> ApiResult<()> {
+    let (pod, refuse) = (&attributes.object, |why: String| Err(attributes.forbidden(why)));
+    if !pod.map_at("metadata.annotations").is_some_and(|a| a.contains_key(MIRROR)) {
+        return refuse(format!(
+            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+        ));
+    }
+    if pod.str_at("spec.nodeName") != Some(node) {
+        return refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+    }
+    let owners = pod.items_at("metadata.ownerReferences");
+    let own = registry.find("", "nodes", "", node)?;
+    let uid = own.as_ref().and_then(|own| own.str_at("metadata.uid"));
+    let is_own = |owner: &Value| {
+        owner.str_at("kind") == Some("Node")
+            && owner.str_at("name") == Some(node)
+            && uid.is_none_or(|uid| owner.str_at("uid") == Some(uid))
+            && owner.bool_at("blockOwnerDeletion") != Some(true)
+    };
+    if owners.len() > 1 || !owners.iter().all(is_own) {
+        return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
+    }
+    if pod.str_at("spec.serviceAccountName").is_some_and(|name| !name.is_empty()) {
+        return refuse(format!("node {node:?} can not create pods that reference a service account"));
+    }
+    match referenced(&pod["spec"]) {
+        Some(what) => refuse(format!("node {node:?} can not create pods that reference {what}")),
+        None => Ok(()),
+    }
+}
+
+/// What of the cluster a pod's spec names, if anything.
+fn referenced(spec: &Value) -> Option<&'static str> {
+    if !spec.items_at("imagePullSecrets").is_empty() {
+        return Some("secrets");
+    }
+    if !spec.items_at("resourceClaims").is_empty() {
+        return Some("resourceclaims");
+    }
+    for volume in spec.items_at("volumes") {
+        let sources = volume.items_at("projected.sources");
+        let has = |field: &str| volume.get(field).is_some() || sources.iter().any(|s| s.get(field).is_some());
+        for (field, what) in [
+            ("secret", "secrets"),
+            ("configMap", "configmaps"),
+            ("persistentVolumeClaim", "persistentvolumeclaims"),
+        ] {
+            if has(field) {
+                return Some(what);
+            }
+        }
+    }
+    let lists = ["initContainers", "containers", "ephemeralContainers"];
+    for container in lists.into_iter().flat_map(|list| spec.items_at(list)) {
+        let from = container.items_at("envFrom").iter();
+        let values = container.items_at("env").iter().filter_map(|variable| variable.get("valueFrom"));
+        for source in from.chain(values) {
+            if source.get("secretRef").or(source.get("secretKeyRef")).is_some() {
+                return Some("secrets");
+            }
+            if source.get("configMapRef").or(source.get("configMapKeyRef")).is_some() {
+                return Some("configmaps");
+            }
+        }
+    }
+    None
 }
 
 fn nodes(attributes: &Attributes<'_>, node: &str) -> ApiResult<()> {
@@ -127,7 +185,11 @@ fn nodes(attributes: &Attributes<'_>, node: &str) -> ApiResult<()> {
     if refused.is_empty() {
         return Ok(());
     }
-    Err(attributes.forbidden(format!("is not allowed to modify labels: {}", refused.join(", "))))
+    let list = refused.join(", ");
+    Err(attributes.forbidden(match attributes.operation {
+        Operation::Create => format!("node {node:?} is not allowed to set the following labels: {list}"),
+        _ => format!("is not allowed to modify labels: {list}"),
+    }))
 }
 
 fn changed_labels<'a>(old: &'a Value, new: &'a Value) -> Vec<&'a str> {
@@ -168,17 +230,87 @@ fn token(attributes: &Attributes<'_>, node: &str, registry: &Registry) -> ApiRes
 
 /// Objects that bear the node's name.
 fn named(attributes: &Attributes<'_>, node: &str, namespace: &str) -> ApiResult<()> {
+    let leases = !namespace.is_empty();
     if attributes.namespace != namespace {
-        return Err(attributes.forbidden(format!("can only access objects in the {namespace:?} namespace")));
+        let words = format!("can only access leases in the {namespace:?} system namespace");
+        return Err(attributes.forbidden(words));
     }
     let name = match attributes.name {
         "" => attributes.object.str_at("metadata.name").unwrap_or_default(),
         name => name,
     };
-    match name == node {
+    if name == node {
+        return Ok(());
+    }
+    let what = if leases { "node lease" } else { "CSINode" };
+    Err(attributes.forbidden(format!("can only access {what} with the same name as the requesting node")))
+}
+
+/// Slices say which node they are of.
+fn slices(attributes: &Attributes<'_>, node: &str) -> ApiResult<()> {
+    let holder = if attributes.object.is_null() { attributes.old_object } else { &attributes.object };
+    match holder.str_at("spec.nodeName") {
+        Some(name) if name == node => Ok(()),
+        _ => Err(attributes
+            .forbidden("can only access ResourceSlice with the same NodeName as the requesting node")),
+    }
+}
+
+/// Of claims a kubelet writes how far it has grown their volumes.
+fn claims(attributes: &Attributes<'_>, node: &str) -> ApiResult<()> {
+    if attributes.operation != Operation::Update || attributes.subresource != "status" {
+        let words = format!("unexpected operation {:?} for node {node:?}", attributes.operation.as_str());
+        return Err(attributes.forbidden(words));
+    }
+    let bare = |claim: &Value| {
+        let mut claim = claim.clone();
+        for field in ["capacity", "conditions", "allocatedResources", "allocatedResourceStatuses"] {
+            claim.remove_at(&format!("status.{field}"));
+        }
+        claim.remove_at("metadata.managedFields");
+        claim.remove_at("metadata.resourceVersion");
+        claim
+    };
+    match bare(attributes.old_object) == bare(&attributes.object) {
         true => Ok(()),
-        false => {
-            Err(attributes.forbidden("can only access an object with the same name as the requesting node"))
+        false => Err(attributes.forbidden(format!(
+            "node {node:?} is not allowed to update fields other than status quantity and conditions"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schema::value;
+
+    #[test]
+    fn labels_of_others_are_refused() {
+        for (label, allowed) in [
+            ("kubernetes.io/hostname", true),
+            ("node-role.kubernetes.io/x", false),
+            ("x.node.kubernetes.io/y", true),
+            ("node-restriction.kubernetes.io/z", false),
+            ("example.com/a", true),
+            ("plain", true),
+        ] {
+            assert_eq!(may_set(label), allowed, "{label}");
+        }
+    }
+
+    #[test]
+    fn static_pods_use_nothing_of_the_cluster() {
+        assert_eq!(
+            referenced(&value!({"containers": [{"name": "c"}], "volumes": [{"hostPath": {"path": "/"}}]})),
+            None
+        );
+        for (spec, what) in [
+            (value!({"volumes": [{"projected": {"sources": [{"configMap": {"name": "m"}}]}}]}), "configmaps"),
+            (value!({"volumes": [{"persistentVolumeClaim": {"claimName": "c"}}]}), "persistentvolumeclaims"),
+            (value!({"containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "s"}}}]}]}), "secrets"),
+            (value!({"initContainers": [{"envFrom": [{"configMapRef": {"name": "m"}}]}]}), "configmaps"),
+        ] {
+            assert_eq!(referenced(&spec), Some(what));
         }
     }
 }

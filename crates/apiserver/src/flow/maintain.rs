@@ -1,0 +1,117 @@
+//! Follows FlowSchema and PriorityLevelConfiguration objects, says which schemas have no level, and lends seats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schema::{Value, value};
+use store::{KeyRange, WatchOptions};
+
+use super::config::Config;
+use super::{GROUP, borrowing, text};
+use crate::core::Core;
+use crate::registry::{Registry, Transform, meta};
+use crate::status::ApiResult;
+
+const SCHEMAS: &str = "flowschemas";
+const LEVELS: &str = "prioritylevelconfigurations";
+/// How often seats are lent anew (`borrowingAdjustmentPeriod`).
+const BORROWING_PERIOD: Duration = Duration::from_secs(10);
+/// Changes so close together are looked at once when statuses are written.
+const STATUS_DELAY: Duration = Duration::from_millis(500);
+
+/// Starts the tasks, in the server's scope.
+pub fn run(core: &Arc<Core>) {
+    reload(core);
+    for kind in [SCHEMAS, LEVELS] {
+        if let Some(served) = core.registry.stored_resource(GROUP, kind) {
+            let range = KeyRange::prefix(served.key_prefix(None));
+            core.scope.spawn(follow(core.clone(), range));
+        }
+    }
+    core.scope.spawn(lend(core.clone()));
+}
+
+fn reload(core: &Core) {
+    let read = |kind| core.registry.find_all(GROUP, kind, None);
+    match (read(SCHEMAS), read(LEVELS)) {
+        (Ok(schemas), Ok(levels)) => {
+            let before = core.flow.config.load_full();
+            let config = Config::read(&schemas, &levels, core.flow.seats, Some(&before));
+            core.flow.config.store(Arc::new(config));
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(error = %error.message, "flow control objects cannot be read");
+        }
+    }
+}
+
+async fn follow(core: Arc<Core>, range: KeyRange) {
+    loop {
+        let Ok(mut watcher) = core.registry.store.watch(range.clone(), WatchOptions::default()) else {
+            return;
+        };
+        reload(&core);
+        loop {
+            if let Err(error) = say_dangling(&core.registry).await {
+                tracing::debug!(error = %error.message, "status of a flow schema not written");
+            }
+            if watcher.next().await.is_err() {
+                break;
+            }
+            reload(&core);
+            // Statuses are nobody's hurry, and several changes often come together.
+            tokio::time::sleep(STATUS_DELAY).await;
+            while let Ok(Some(_)) = watcher.try_next() {}
+            reload(&core);
+        }
+        if core.registry.store.health().is_err() {
+            return;
+        }
+    }
+}
+
+async fn lend(core: Arc<Core>) {
+    let mut ticks = tokio::time::interval(BORROWING_PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        borrowing::adjust(&core.flow.config.load(), core.flow.seats);
+    }
+}
+
+/// Writes the condition `Dangling` of every schema that says it wrong.
+async fn say_dangling(registry: &Registry) -> ApiResult<()> {
+    let Some(served) = registry.stored_resource(GROUP, SCHEMAS) else { return Ok(()) };
+    for schema in registry.find_all(GROUP, SCHEMAS, None)? {
+        let level = text(&schema, "spec.priorityLevelConfiguration.name");
+        let found = registry.find(GROUP, LEVELS, "", level)?.is_some();
+        let status = if found { "False" } else { "True" };
+        let conditions = schema.items_at("status.conditions");
+        let said = conditions.iter().find(|c| c.str_at("type") == Some("Dangling"));
+        if said.and_then(|c| c.str_at("status")) == Some(status) || meta::is_deleting(&schema) {
+            continue;
+        }
+        let quoted = rules::quote(level);
+        let begin =
+            format!("This FlowSchema references the PriorityLevelConfiguration object named {quoted}");
+        let (reason, message) = match found {
+            true => ("Found", format!("{begin} and it exists")),
+            false => ("NotFound", format!("{begin} but there is no such object")),
+        };
+        let condition = value!({"type": "Dangling", "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": (registry.now())});
+        let transform = |live: Option<&Value>| {
+            let mut schema = live.cloned().unwrap_or_default();
+            let conditions = schema.make_map().entry_map("status").entry_list("conditions");
+            conditions.retain(|c| c.str_at("type") != Some("Dangling"));
+            conditions.push(condition.clone());
+            Ok(schema)
+        };
+        let transform: &Transform<'_> = &transform;
+        match registry.own().update(&served, "status", ("", meta::name(&schema)), transform).await {
+            Err(error) if error.code != 404 && error.code != 409 => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
