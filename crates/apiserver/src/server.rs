@@ -104,6 +104,12 @@ impl Server {
         crate::tls::server_config(options, identity, self.core.client_authorities.any())
     }
 
+    /// Keeps the status of admission policies, which upstream's controller manager does: it needs every kind's schema,
+    /// which is here.
+    pub fn check_policy_types(&self) {
+        crate::admission::check_types(self.core.registry.clone(), &self.core.scope);
+    }
+
     /// The objects, for other parts of the control plane's own process that belong to the API server.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.core.registry

@@ -73,6 +73,7 @@ impl Cluster {
             .context("store")?;
         let options = self.apiserver_options();
         let server = apiserver::Server::new(options, Arc::new(store), system_clock(), &self.scope).await?;
+        server.check_policy_types();
         let tls = server.tls()?;
         let serving = server.clone();
         self.scope.spawn_graceful(async move {

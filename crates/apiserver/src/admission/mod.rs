@@ -8,7 +8,7 @@ pub mod plugins;
 mod policy;
 mod reinvocation;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod versioned;
 mod watched;
 mod webhook;
@@ -22,6 +22,7 @@ use crate::status::{ApiError, ApiResult, GroupResource};
 
 pub use chain::AdmissionChain;
 pub(crate) use dynamic::Dynamic;
+pub(crate) use policy::check_types;
 pub use reinvocation::Reinvocation;
 
 /// What is done to the object (`admission.Operation`).

@@ -76,7 +76,12 @@ async fn delete_options(call: &Call<'_>, served: &Served, body: Body) -> ApiResu
         }
         given
     };
-    Ok((DeleteOptions::from_value(&value)?, value))
+    let options = DeleteOptions::from_value(&value)?;
+    // As admission sees them, whatever the client called them.
+    let mut value = value;
+    value.insert("kind", "DeleteOptions");
+    value.insert("apiVersion", "meta.k8s.io/v1");
+    Ok((options, value))
 }
 
 fn decode_options(

@@ -13,7 +13,7 @@ use super::{Call, create, render};
 use crate::encoding;
 use crate::http::negotiate::{Accept, content_type};
 use crate::http::{Body, body};
-use crate::registry::options::OptionsKind;
+use crate::registry::options::{FieldValidation, OptionsKind};
 use crate::registry::{Served, Update, WriteContext, WriteOptions, meta};
 use crate::status::{ApiError, ApiResult, Details};
 
@@ -62,7 +62,7 @@ pub(super) async fn serve(
     let kind = PatchKind::of(call, served)?;
     let options = WriteOptions::parse(kind.options_kind(), call.query, &call.parts.headers)?;
     let bytes = body::read(body).await?;
-    let options_value = options.to_value("PatchOptions");
+    let options_value = options.to_value("UpdateOptions");
     let context = call.write_context(served, &options, &options_value);
     serve_patch(call, served, accept, &context, kind, &bytes).await
 }
@@ -76,7 +76,11 @@ pub(crate) async fn serve_patch(
     kind: PatchKind,
     bytes: &Bytes,
 ) -> ApiResult<Response<Body>> {
-    let patch = Patch { served, context, body: parse_body(kind, bytes, served, call)?, kind };
+    let strict = match context.options.field_validation {
+        FieldValidation::Ignore => Vec::new(),
+        _ => strict_errors(kind, bytes)?,
+    };
+    let patch = Patch { served, context, body: parse_body(kind, bytes, served, call)?, kind, strict };
     let transform = |live: Option<&Value>| patch.apply(live);
     let applies = kind == PatchKind::Apply;
     let update = Update { transform: &transform, fields_tracked: applies, force_create: applies };
@@ -91,6 +95,30 @@ struct Patch<'a> {
     context: &'a WriteContext<'a>,
     kind: PatchKind,
     body: Value,
+    /// What strict reading finds wrong with the patch itself.
+    strict: Vec<String>,
+}
+
+/// Names that repeat in the patch, and what no operation of a JSON patch has.
+fn strict_errors(kind: PatchKind, bytes: &[u8]) -> ApiResult<Vec<String>> {
+    let decode = |e: codec::Error| match kind {
+        PatchKind::Strategic => ApiError::bad_request(e.to_string()),
+        _ => ApiError::bad_request(format!("error decoding patch: {e}")),
+    };
+    match kind {
+        PatchKind::Apply => Ok(codec::yaml::duplicate_key(bytes).into_iter().collect()),
+        PatchKind::Merge | PatchKind::Strategic => json::duplicates(bytes).map_err(decode),
+        PatchKind::Json => {
+            let mut errors = json::duplicates(bytes).map_err(decode)?;
+            let operations = json::parse(bytes).map_err(decode)?;
+            for (i, operation) in operations.items().iter().enumerate() {
+                let unknown = operation.entries().iter().map(|(name, _)| name.as_str());
+                let unknown = unknown.filter(|name| !matches!(*name, "op" | "path" | "from" | "value"));
+                errors.extend(unknown.map(|name| format!("unknown field \"[{i}].{name}\"")));
+            }
+            Ok(errors.into_iter().map(|error| format!("json patch {error}")).collect())
+        }
+    }
 }
 
 fn parse_body(kind: PatchKind, bytes: &[u8], served: &Served, call: &Call<'_>) -> ApiResult<Value> {
@@ -141,8 +169,12 @@ impl Patch<'_> {
             PatchKind::Json => merge::json_patch(&mut object, &self.body).map_err(json_patch_error)?,
             PatchKind::Merge => {
                 if !matches!(self.body, Value::Map(_)) {
+                    let reading = match self.context.options.field_validation {
+                        FieldValidation::Ignore => "",
+                        _ => "error decoding patch: ",
+                    };
                     return Err(ApiError::bad_request(format!(
-                        "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                        "{reading}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
                         self.body.type_name()
                     )));
                 }
@@ -183,21 +215,40 @@ impl Patch<'_> {
         let mut object = json::conform(&object, &self.served.resource.schema)
             .map_err(|e| self.unhandled(&e.to_string()))?
             .value;
+        if let (FieldValidation::Strict, Some(words)) =
+            (self.context.options.field_validation, self.strict.first())
+        {
+            return Err(ApiError::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: {words}"
+            )));
+        }
         create::apply_defaults(self.served, &mut object);
         Ok(object)
     }
 
     fn conform(&self, object: Value) -> ApiResult<Value> {
         let decoded = json::conform(&object, &self.served.resource.schema)
-            .map_err(|e| self.unhandled(&e.to_string()))?;
+            .map_err(|e| self.refused(&object, &e.to_string()))?;
+        let errors: Vec<String> = self.strict.iter().cloned().chain(decoded.strict_errors).collect();
         let validation = self.context.options.field_validation;
-        encoding::report_strict(decoded.strict_errors, validation, self.context.warnings, |words| {
-            self.unhandled_text(&words)
-        })?;
+        if validation == FieldValidation::Strict && !errors.is_empty() {
+            return Err(self.refused(&object, &format!("strict decoding error: {}", errors.join(", "))));
+        }
+        encoding::report_strict(errors, validation, self.context.warnings, |words| words)?;
         let mut object = decoded.value;
         self.check_kind(&object)?;
         create::apply_defaults(self.served, &mut object);
         Ok(object)
+    }
+
+    /// What the patch made is no object of the kind: the patched object is shown, or for a strategic patch the patch.
+    fn refused(&self, patched: &Value, words: &str) -> ApiError {
+        let shown = match self.kind {
+            PatchKind::Strategic => merge::GoText(&self.body).to_string(),
+            _ => String::from_utf8_lossy(&json::encode(patched)).into_owned(),
+        };
+        let error = FieldError::invalid(&Path::new("patch"), BadValue::from(shown.as_str()), words);
+        ApiError::invalid("", "", "", &[error])
     }
 
     fn check_kind(&self, object: &Value) -> ApiResult<()> {

@@ -29,7 +29,13 @@ pub(crate) async fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error
     let range = KeyRange::prefix(definitions.key_prefix(None));
     let revision = registry.store.current_revision();
     let webhooks = core.webhooks.clone();
-    let mut known = Definitions { definitions, webhooks, all: BTreeMap::new(), served: BTreeMap::new() };
+    let mut known = Definitions {
+        definitions,
+        webhooks,
+        all: BTreeMap::new(),
+        read_at: BTreeMap::new(),
+        served: BTreeMap::new(),
+    };
     known.reload(registry).map_err(bootstrap)?;
     known.publish(registry);
     let core = core.clone();
@@ -46,17 +52,26 @@ struct Definitions {
     webhooks: Arc<crate::webhook::WebhookClient>,
     /// By name.
     all: BTreeMap<String, Value>,
+    /// The revision that each was read at.
+    read_at: BTreeMap<String, Revision>,
     /// What each established definition serves, and its generation and names that this was made of.
     served: BTreeMap<String, (Value, Vec<Arc<Served>>)>,
 }
 
 impl Definitions {
+    /// Reads the definitions that changed since they were read.
     fn reload(&mut self, registry: &Registry) -> ApiResult<()> {
-        self.all.clear();
+        let mut read_at = BTreeMap::new();
         for entry in registry.entries(&self.definitions, None)? {
-            let definition = memo(&entry).decode(&entry)?;
-            self.all.insert(meta::name(&definition).to_owned(), definition);
+            let key = String::from_utf8_lossy(&entry.key);
+            let name = key.rsplit('/').next().unwrap_or_default().to_owned();
+            if self.read_at.get(&name) != Some(&entry.mod_revision) {
+                self.all.insert(name.clone(), memo(&entry).decode(&entry)?);
+            }
+            read_at.insert(name, entry.mod_revision);
         }
+        self.all.retain(|name, _| read_at.contains_key(name));
+        self.read_at = read_at;
         Ok(())
     }
 
@@ -94,7 +109,8 @@ impl Definitions {
             return tracing::error!(%error, "read custom resource definitions");
         }
         self.publish(registry);
-        let names: Vec<String> = self.all.keys().cloned().collect();
+        let (going, staying): (Vec<_>, Vec<_>) = self.all.iter().partition(|(_, d)| meta::is_deleting(d));
+        let names: Vec<String> = going.into_iter().chain(staying).map(|(name, _)| name.clone()).collect();
         for name in names {
             if let Err(error) = self.reconcile(registry, &name).await {
                 tracing::warn!(definition = name, %error, "reconcile a custom resource definition");

@@ -4,6 +4,8 @@ mod controller;
 mod names;
 mod resource;
 mod webhook_conversion;
+#[cfg(test)]
+mod webhook_conversion_tests;
 
 pub(crate) use controller::run;
 

@@ -70,8 +70,9 @@ fn one(definition: &Value, version: &Value, resource: Arc<Resource>, hub: Arc<Re
     };
     // What is written is checked in the stored version when its fields may differ.
     let checked = if webhook { hub.clone() } else { resource.clone() };
-    let strategy = crate::strategies::custom_strategy(checked);
-    Served { conversion: None, strategy, deprecation, custom: Some(Arc::new(facts)), resource, hub }
+    let facts = Arc::new(facts);
+    let strategy = crate::strategies::custom_strategy(checked, facts.clone());
+    Served { conversion: None, strategy, deprecation, custom: Some(facts), resource, hub }
 }
 
 fn resource(definition: &Value, version: &Value, storage: &str) -> Result<Resource, schema::Error> {

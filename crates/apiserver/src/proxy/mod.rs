@@ -125,8 +125,8 @@ async fn admit(call: &Call<'_>, served: &Arc<Served>) -> ApiResult<()> {
     let context = call.write_context(served, &options, &Value::Null);
     let object = location::options_value(call);
     let mut attributes = context.attributes(Operation::Connect, &call.info.name, object, &Value::Null);
-    call.core.admission.admit(&mut attributes, &call.core.registry).await?;
-    call.core.admission.validate(&mut attributes, &call.core.registry).await
+    context.admit(&mut attributes).await?;
+    context.validate_admission(&mut attributes).await
 }
 
 fn no_content() -> Response<Body> {

@@ -42,11 +42,8 @@ impl WriteContext<'_> {
         let object = self.served.convert_to_hub(object).await?;
         let name = meta::name(&object).to_owned();
         let mut attributes = self.attributes(Operation::Create, &name, object, &Value::Null);
-        self.admission.admit(&mut attributes, self.registry).await?;
+        self.admit(&mut attributes).await?;
         let admitted = std::mem::take(&mut attributes.object);
-        for warning in attributes.warnings.drain(..) {
-            self.warnings.add(warning);
-        }
         let generated = meta::name(&admitted).is_empty() && !meta::text(&admitted, "generateName").is_empty();
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
         let mut taken = None;
@@ -122,10 +119,7 @@ impl WriteContext<'_> {
         self.canonicalize(&mut object);
         let name = meta::name(&object).to_owned();
         let mut attributes = self.attributes(Operation::Create, &name, object, &Value::Null);
-        self.admission.validate(&mut attributes, self.registry).await?;
-        for warning in attributes.warnings.drain(..) {
-            self.warnings.add(warning);
-        }
+        self.validate_admission(&mut attributes).await?;
         if !meta::resource_version(&attributes.object).is_empty() {
             return Err(ApiError::internal_plain(
                 "resourceVersion should not be set on objects to be created",

@@ -54,12 +54,8 @@ impl WriteContext<'_> {
 
     async fn admit_delete(&self, old: &Value) -> ApiResult<()> {
         let mut attributes = self.attributes(Operation::Delete, self.name, Value::Null, old);
-        self.admission.admit(&mut attributes, self.registry).await?;
-        self.admission.validate(&mut attributes, self.registry).await?;
-        for warning in attributes.warnings.drain(..) {
-            self.warnings.add(warning);
-        }
-        Ok(())
+        self.admit(&mut attributes).await?;
+        self.validate_admission(&mut attributes).await
     }
 
     async fn attempt_delete(

@@ -115,6 +115,11 @@ impl WriteOptions {
         if !self.field_manager.is_empty() {
             options.insert("fieldManager", self.field_manager.as_str());
         }
+        match self.field_validation {
+            FieldValidation::Warn => None,
+            FieldValidation::Ignore => options.insert("fieldValidation", "Ignore"),
+            FieldValidation::Strict => options.insert("fieldValidation", "Strict"),
+        };
         options
     }
 }

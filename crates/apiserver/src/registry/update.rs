@@ -139,10 +139,7 @@ impl WriteContext<'_> {
 
     async fn admit_update(&self, new: Value, old: &Value) -> ApiResult<Value> {
         let mut attributes = self.attributes(Operation::Update, self.name, new, old);
-        self.admission.admit(&mut attributes, self.registry).await?;
-        for warning in attributes.warnings.drain(..) {
-            self.warnings.add(warning);
-        }
+        self.admit(&mut attributes).await?;
         Ok(std::mem::take(&mut attributes.object))
     }
 
@@ -208,10 +205,7 @@ impl WriteContext<'_> {
         }
         self.canonicalize(&mut new);
         let mut attributes = self.attributes(Operation::Update, self.name, new, old);
-        self.admission.validate(&mut attributes, self.registry).await?;
-        for warning in attributes.warnings.drain(..) {
-            self.warnings.add(warning);
-        }
+        self.validate_admission(&mut attributes).await?;
         self.admission.charge(&mut attributes, self.registry).await?;
         let mut riders = std::mem::take(&mut attributes.riders);
         let new = std::mem::take(&mut attributes.object);

@@ -146,6 +146,29 @@ impl<'a> WriteContext<'a> {
         }
     }
 
+    /// Lets admission change or refuse. Warnings reach the client of a refused request as well.
+    pub async fn admit(&self, attributes: &mut Attributes<'_>) -> ApiResult<()> {
+        let outcome = self.admission.admit(attributes, self.registry).await;
+        attributes.warnings.drain(..).for_each(|warning| self.warnings.add(warning));
+        outcome
+    }
+
+    /// Lets admission refuse what will be stored.
+    pub async fn validate_admission(&self, attributes: &mut Attributes<'_>) -> ApiResult<()> {
+        let outcome = self.admission.validate(attributes, self.registry).await;
+        attributes.warnings.drain(..).for_each(|warning| self.warnings.add(warning));
+        outcome
+    }
+
+    /// Both for a POST to a subresource whose body is an object of its own (a binding, an eviction, a token request);
+    /// the body as admission leaves it.
+    pub async fn admit_body(&self, body: Value) -> ApiResult<Value> {
+        let mut attributes = self.attributes(Operation::Create, self.name, body, &Value::Null);
+        self.admit(&mut attributes).await?;
+        self.validate_admission(&mut attributes).await?;
+        Ok(std::mem::take(&mut attributes.object))
+    }
+
     /// Records in `new` who owns what it changes of `live`; both in the version of the request.
     pub fn track_fields(&self, live: Option<&Value>, new: &mut Value, now: &str) {
         let reset = reset_fields(self.served, self.subresource);

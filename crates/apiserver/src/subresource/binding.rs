@@ -7,6 +7,7 @@ use rules::{FieldError, Path};
 use schema::{Value, value};
 
 use super::{decode_body, done};
+use crate::admission::AdmissionChain;
 use crate::api::Call;
 use crate::http::Body;
 use crate::http::negotiate::Accept;
@@ -51,10 +52,14 @@ async fn bind(
     binding: &Value,
     name: &str,
 ) -> ApiResult<()> {
-    check(binding)?;
     let options_value = options.to_value("CreateOptions");
-    let context =
+    let admitted =
         WriteContext { name, subresource: "binding", ..call.write_context(pods, options, &options_value) };
+    let binding = &admitted.admit_body(binding.clone()).await?;
+    check(binding)?;
+    // The pod that changes by it is not admitted again.
+    let nobody = AdmissionChain::default();
+    let context = WriteContext { admission: &nobody, ..admitted };
     let transform = |live: Option<&Value>| match live {
         Some(live) => assign(live, binding, name),
         None => Err(context.not_found(name)),

@@ -6,6 +6,7 @@ use http::Response;
 use schema::{Value, value};
 
 use super::{decode_body, done};
+use crate::admission::AdmissionChain;
 use crate::api::Call;
 use crate::http::Body;
 use crate::http::negotiate::Accept;
@@ -31,6 +32,8 @@ pub(super) async fn serve(
     if meta::name(&eviction) != call.info.name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
+    let write_value = write.to_value("CreateOptions");
+    let eviction = call.write_context(served, &write, &write_value).admit_body(eviction).await?;
     let mut options = DeleteOptions::from_value(&eviction["deleteOptions"])?;
     options.dry_run |= write.dry_run;
     let entry = call.core.registry.get(served, call.namespace(served), &call.info.name, "").await?;
@@ -44,7 +47,13 @@ pub(super) async fn serve(
     }
     let options_value = eviction["deleteOptions"].clone();
     let write = WriteOptions { dry_run: options.dry_run, ..write };
-    let context = WriteContext { subresource: "", ..call.write_context(served, &write, &options_value) };
+    // Admission has seen the eviction; the deletion that it comes to is not admitted again.
+    let nobody = AdmissionChain::default();
+    let context = WriteContext {
+        subresource: "",
+        admission: &nobody,
+        ..call.write_context(served, &write, &options_value)
+    };
     context.delete(&options).await?;
     done(accept, 201)
 }

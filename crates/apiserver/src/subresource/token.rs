@@ -78,6 +78,8 @@ pub(super) async fn serve(
 ) -> ApiResult<Response<Body>> {
     let options = WriteOptions::parse(OptionsKind::Create, call.query, &call.parts.headers)?;
     let mut request = super::decode_body(call, served, &options, body).await?;
+    let options_value = options.to_value("CreateOptions");
+    request = call.write_context(served, &options, &options_value).admit_body(request).await?;
     let Some(issuer) = &call.core.issuer else {
         return Err(ApiError::not_implemented(
             "service-account tokens without --service-account-signing-key-file",

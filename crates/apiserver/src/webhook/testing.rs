@@ -39,7 +39,13 @@ pub struct WebhookServer {
     pub address: SocketAddr,
     /// PEM, for `caBundle`.
     pub ca: String,
-    _scope: TaskScope,
+    scope: TaskScope,
+}
+
+impl Drop for WebhookServer {
+    fn drop(&mut self) {
+        self.scope.cancel();
+    }
 }
 
 impl WebhookServer {
@@ -81,7 +87,7 @@ impl WebhookServer {
                 });
             }
         });
-        Self { address, ca: authority.certificate_pem().to_owned(), _scope: scope }
+        Self { address, ca: authority.certificate_pem().to_owned(), scope }
     }
 
     /// `clientConfig` with a URL.

@@ -6,9 +6,14 @@ mod evaluate;
 mod json;
 mod mutating;
 mod params;
+mod typecheck;
 
 mod validating;
 
 pub use mutating::MutatingAdmissionPolicy;
 
+pub use typecheck::run as check_types;
 pub use validating::ValidatingAdmissionPolicy;
+
+#[cfg(test)]
+mod tests;
