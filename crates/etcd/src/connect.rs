@@ -60,10 +60,11 @@ pub fn connect(
 }
 
 /// Both kinds of connections as one.
-trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+pub(crate) trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Io for T {}
 
-async fn dial(
+/// Connects, with TLS if told how.
+pub(crate) async fn dial(
     host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,

@@ -7,6 +7,7 @@ mod convert;
 mod http;
 mod http_mend;
 mod metrics;
+pub mod peer;
 mod remote;
 mod server;
 pub mod snapshot;

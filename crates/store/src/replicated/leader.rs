@@ -251,7 +251,7 @@ impl Driver {
             self.members.list.insert(id, member);
         }
         tracing::info!(member = %id, kind = ?change.kind, "the members changed");
-        self.transport.members(&self.members.to_vec());
+        self.transport.members(self.members.cluster_id, self.own.id, &self.members.to_vec());
         self.shared.set_members(&self.members);
         self.told_change(entry);
         if self.members.removed.contains(&self.own.id) {

@@ -186,7 +186,7 @@ impl Opened {
         let Identity { own, members, at } = identity;
         let status =
             MemberStatus { cluster_id: members.cluster_id, member_id: own, ..MemberStatus::default() };
-        transport.members(&members.to_vec());
+        transport.members(members.cluster_id, own, &members.to_vec());
         let shared = Shared::new(members.clone(), status);
         let keyspace = Keyspace::new(found.state.clone(), found.history);
         let seed = fastrand::u64(..);

@@ -179,8 +179,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends a frame without waiting; drops it if too many wait already.
     fn send(&self, to: MemberId, frame: Bytes);
 
-    /// These are the members from now on, this one included.
-    fn members(&self, members: &[Member]);
+    /// These are the members of `cluster_id` from now on; this one is `own`, whether it is among them or not.
+    fn members(&self, cluster_id: u64, own: MemberId, members: &[Member]);
 }
 
 /// For a member without others.
@@ -189,7 +189,7 @@ pub struct NoTransport;
 impl Transport for NoTransport {
     fn send(&self, _: MemberId, _: Bytes) {}
 
-    fn members(&self, _: &[Member]) {}
+    fn members(&self, _: u64, _: MemberId, _: &[Member]) {}
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl Driver {
         let identity = Identity { own: self.own.id, ..identity };
         self.disk.install(&self.raft, state.clone(), &identity, meta.compacted)?;
         self.members = identity.members;
-        self.transport.members(&self.members.to_vec());
+        self.transport.members(self.members.cluster_id, self.own.id, &self.members.to_vec());
         self.shared.set_members(&self.members);
         self.applier.replace(state, meta.compacted);
         Ok(())

@@ -32,7 +32,7 @@ impl Transport for Link {
         member.into_iter().for_each(|member| member.deliver(frame.clone()));
     }
 
-    fn members(&self, _: &[Member]) {}
+    fn members(&self, _: u64, _: MemberId, _: &[Member]) {}
 }
 
 struct Cluster3 {
