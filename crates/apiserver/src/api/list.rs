@@ -6,7 +6,7 @@ use http::Response;
 use schema::{Catalog, GroupVersionKind, Value, value};
 
 use super::{Call, list_body, render};
-use crate::http::negotiate::{Accept, Form};
+use crate::http::negotiate::{Accept, Form, Media};
 use crate::http::{Body, respond};
 use crate::registry::options::ListOptions;
 use crate::registry::{Filter, ListPage, ListRequest, Served};
@@ -44,11 +44,28 @@ async fn answer(
     page: ListPage,
 ) -> ApiResult<Response<Body>> {
     if render::is_plain(served, accept) {
-        return list_body::response(served, page);
+        return list_body::response(served, page, accept.pretty);
     }
     let meta = list_meta(&page);
-    let objects = render::decode_all(served, &page.entries).await?;
-    of_objects(call, served, accept, meta, objects)
+    match accept.form {
+        Form::Whole if accept.media == Media::Protobuf && !served.resource.custom => {
+            list_body::protobuf(served, page).await
+        }
+        Form::Whole => {
+            let objects = render::decode_all(served, &page.entries).await?;
+            of_objects(call, served, accept, meta, objects)
+        }
+        Form::Metadata { beta } => {
+            let items = list_body::map(served, &page, |object| render::partial(object, Some(beta))).await?;
+            partial_list(accept, beta, meta, items)
+        }
+        Form::Table { beta } => {
+            let rows = render::Rows::new(served, beta, render::include(call.query));
+            let made = list_body::map(served, &page, |object| rows.row(object)).await?;
+            let table = rows.table(meta, true, made);
+            respond::object(200, &table, Accept { form: Form::Whole, ..accept }, None)
+        }
+    }
 }
 
 /// A list of decoded objects in the form asked for.
@@ -76,18 +93,22 @@ pub(super) fn of_objects(
             respond::object(200, &list, accept, Catalog::builtin().kind(&gvk))
         }
         Form::Metadata { beta } => {
-            let version = render::version(beta);
-            let items: Vec<Value> = objects.iter().map(|o| render::partial(o, Some(beta))).collect();
-            let list = value!({
-                "kind": "PartialObjectMetadataList", "apiVersion": (format!("meta.k8s.io/{version}")),
-                "metadata": (meta), "items": (Value::List(items))
-            });
-            let gvk = GroupVersionKind::new("meta.k8s.io", version, "PartialObjectMetadataList");
-            respond::object(200, &list, accept, Catalog::builtin().kind(&gvk))
+            let items = objects.iter().map(|o| render::partial(o, Some(beta))).collect();
+            partial_list(accept, beta, meta, items)
         }
         Form::Table { beta } => {
             let table = render::table(served, &objects, meta, beta, true, render::include(call.query));
             respond::object(200, &table, Accept { form: Form::Whole, ..accept }, None)
         }
     }
+}
+
+fn partial_list(accept: Accept, beta: bool, meta: Value, items: Vec<Value>) -> ApiResult<Response<Body>> {
+    let version = render::version(beta);
+    let list = value!({
+        "kind": "PartialObjectMetadataList", "apiVersion": (format!("meta.k8s.io/{version}")),
+        "metadata": (meta), "items": (Value::List(items))
+    });
+    let gvk = GroupVersionKind::new("meta.k8s.io", version, "PartialObjectMetadataList");
+    respond::object(200, &list, accept, Catalog::builtin().kind(&gvk))
 }

@@ -1,17 +1,21 @@
-//! Lists in JSON, written piece by piece from stored bytes: a list of any size needs the memory of one piece.
+//! Lists, made object by object: of any size, they need the memory of one piece (JSON of whole objects, copied from
+//! stored bytes) or of the answer (all else), never that of all objects decoded.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use codec::json;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use schema::Value;
 use store::Entry;
 
 use super::list::list_meta;
+use super::render::decode_all;
 use crate::http::negotiate::Media;
 use crate::http::{Body, BoxError, respond};
 use crate::registry::stored::{header, memo};
@@ -21,8 +25,13 @@ use crate::status::{ApiError, ApiResult};
 /// Bytes in one piece.
 const PIECE: usize = 128 * 1024;
 
-/// The answer with a page.
-pub(super) fn response(served: &Served, page: ListPage) -> ApiResult<Response<Body>> {
+/// Objects decoded at once where stored bytes cannot be copied.
+const DECODED_AT_ONCE: usize = 128;
+/// The level of a list's items when laid out.
+const ITEM_DEPTH: usize = 2;
+
+/// The answer with a page in JSON.
+pub(super) fn response(served: &Served, page: ListPage, pretty: bool) -> ApiResult<Response<Body>> {
     let resource = &served.resource;
     let mut start = header(&resource.list_kind, &resource.api_version());
     start.extend_from_slice(b"\"metadata\":");
@@ -30,9 +39,17 @@ pub(super) fn response(served: &Served, page: ListPage) -> ApiResult<Response<Bo
     start.extend_from_slice(b",\"items\":[");
     let item_header =
         if resource.custom { header(&resource.kind, &resource.api_version()) } else { b"{".to_vec() };
+    if pretty {
+        let mut laid_out = Vec::new();
+        json::indent(&start, 0, &mut laid_out);
+        // The line after the bracket belongs to the first item, if there is one.
+        laid_out.truncate(laid_out.trim_ascii_end().len());
+        start = laid_out;
+    }
     let size: usize = page.entries.iter().map(|e| e.value.len()).sum();
+    let entries = page.entries.into_iter();
     let mut list =
-        ListBody { entries: page.entries.into_iter(), start: Some(start), item_header, first: true };
+        ListBody { entries, start: Some(start), item_header, first: true, pretty, compact: Vec::new() };
     if size < PIECE {
         let mut bytes = Vec::new();
         while let Some(piece) = list.piece() {
@@ -45,11 +62,48 @@ pub(super) fn response(served: &Served, page: ListPage) -> ApiResult<Response<Bo
     Ok(response)
 }
 
+/// The answer with a page in protobuf.
+pub(super) async fn protobuf(served: &Served, page: ListPage) -> ApiResult<Response<Body>> {
+    let resource = &served.resource;
+    let mut messages = Vec::with_capacity(page.entries.len());
+    for entries in page.entries.chunks(DECODED_AT_ONCE) {
+        for object in decode_all(served, entries).await? {
+            let message = codec::protobuf::encode_message(&object, &resource.schema);
+            messages.push(message.map_err(ApiError::internal)?);
+        }
+    }
+    let meta = codec::frame::ListMeta {
+        resource_version: page.revision.to_string(),
+        remaining_item_count: page.remaining.map(|n| i64::try_from(n).unwrap_or(i64::MAX)),
+        continue_token: page.continue_token,
+    };
+    let items = messages.iter().map(Vec::as_slice);
+    let bytes = codec::frame::protobuf_list(&resource.api_version(), &resource.list_kind, &meta, items)
+        .map_err(ApiError::internal)?;
+    Ok(respond::bytes(200, Media::Protobuf.name(), bytes))
+}
+
+/// What `make` makes of every object of a page in the served version.
+pub(super) async fn map(
+    served: &Served,
+    page: &ListPage,
+    make: impl Fn(&Value) -> Value,
+) -> ApiResult<Vec<Value>> {
+    let mut made = Vec::with_capacity(page.entries.len());
+    for entries in page.entries.chunks(DECODED_AT_ONCE) {
+        made.extend(decode_all(served, entries).await?.iter().map(&make));
+    }
+    Ok(made)
+}
+
 struct ListBody {
     entries: std::vec::IntoIter<Arc<Entry>>,
     start: Option<Vec<u8>>,
     item_header: Vec<u8>,
     first: bool,
+    pretty: bool,
+    /// One item, before it is laid out.
+    compact: Vec<u8>,
 }
 
 impl ListBody {
@@ -62,7 +116,10 @@ impl ListBody {
         out.reserve(PIECE + PIECE / 4);
         while out.len() < PIECE {
             let Some(entry) = self.entries.next() else {
-                out.extend_from_slice(b"]}\n");
+                if self.pretty && !self.first {
+                    json::new_line(ITEM_DEPTH - 1, &mut out);
+                }
+                out.extend_from_slice(if self.pretty { b"]\n}\n" } else { b"]}\n" });
                 // Marks the end: no start and nothing written since.
                 self.first = true;
                 return Some(out);
@@ -70,7 +127,14 @@ impl ListBody {
             if !std::mem::take(&mut self.first) {
                 out.push(b',');
             }
-            memo(&entry).write_json(&mut out, &entry, &self.item_header, entry.mod_revision.0);
+            if self.pretty {
+                json::new_line(ITEM_DEPTH, &mut out);
+                self.compact.clear();
+                memo(&entry).write_json(&mut self.compact, &entry, &self.item_header, entry.mod_revision.0);
+                json::indent(&self.compact, ITEM_DEPTH, &mut out);
+            } else {
+                memo(&entry).write_json(&mut out, &entry, &self.item_header, entry.mod_revision.0);
+            }
         }
         Some(out)
     }

@@ -31,6 +31,10 @@ pub async fn entry(
         let header = header(&served.resource.kind, &served.resource.api_version());
         let mut out = Vec::new();
         memo.write_json(&mut out, entry, &header, entry.mod_revision.0);
+        if accept.pretty {
+            let compact = std::mem::take(&mut out);
+            codec::json::indent(&compact, 0, &mut out);
+        }
         out.push(b'\n');
         return Ok(respond::bytes(200, Media::Json.name(), out));
     }
@@ -39,7 +43,7 @@ pub async fn entry(
 
 /// True when stored bytes can be copied into the answer.
 pub fn is_plain(served: &Served, accept: Accept) -> bool {
-    accept.media == Media::Json && accept.form == Form::Whole && !accept.pretty && served.conversion.is_none()
+    accept.media == Media::Json && accept.form == Form::Whole && served.conversion.is_none()
 }
 
 /// Answers with what a write saved.
@@ -114,17 +118,41 @@ pub fn table(
     columns: bool,
     include: IncludeObject,
 ) -> Value {
-    let maker = TableMaker::new(&served.resource, version(beta), include);
-    let now = SystemClock.now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let hidden = served.is("apps", "daemonsets") && include == IncludeObject::Metadata;
-    let rows = objects
-        .iter()
-        .map(|object| match hidden {
-            true => maker.row(&without_template_generation(object), now),
-            false => maker.row(object, now),
-        })
-        .collect();
+    let maker = Rows::new(served, beta, include);
+    let rows = objects.iter().map(|object| maker.row(object)).collect();
     maker.table(list_meta, columns, rows)
+}
+
+/// Makes the rows of one Table.
+pub struct Rows<'a> {
+    maker: TableMaker<'a>,
+    now_s: i64,
+    hides_template_generation: bool,
+}
+
+impl<'a> Rows<'a> {
+    /// For objects of that resource, ages as of now.
+    pub fn new(served: &'a Served, beta: bool, include: IncludeObject) -> Self {
+        let now = SystemClock.now().duration_since(SystemTime::UNIX_EPOCH);
+        Self {
+            maker: TableMaker::new(&served.resource, version(beta), include),
+            now_s: now.map_or(0, |d| d.as_secs() as i64),
+            hides_template_generation: served.is("apps", "daemonsets") && include == IncludeObject::Metadata,
+        }
+    }
+
+    /// One object's.
+    pub fn row(&self, object: &Value) -> Value {
+        match self.hides_template_generation {
+            true => self.maker.row(&without_template_generation(object), self.now_s),
+            false => self.maker.row(object, self.now_s),
+        }
+    }
+
+    /// All together.
+    pub fn table(&self, list_meta: Value, columns: bool, rows: Vec<Value>) -> Value {
+        self.maker.table(list_meta, columns, rows)
+    }
 }
 
 /// Metadata in Tables lacks this annotation upstream, which has it as a field there.

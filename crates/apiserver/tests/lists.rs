@@ -1,0 +1,114 @@
+//! Lists in every form, of sizes around that of one piece, through a server in memory.
+
+use std::sync::Arc;
+
+use apiserver::{ApiService, Options, Server};
+use base::{TaskScope, UserInfo};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tower::Service;
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+struct Fixture {
+    service: ApiService,
+    _scope: TaskScope,
+    _dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            cert_dir: dir.path().to_owned(),
+            bind_address: std::net::Ipv4Addr::LOCALHOST.into(),
+            ..Options::default()
+        };
+        let scope = TaskScope::new("test");
+        let store = Arc::new(store::Embedded::in_memory(base::system_clock()).unwrap());
+        let server = Server::new(options, store, base::system_clock(), &scope).await.unwrap();
+        Self { service: server.service(), _scope: scope, _dir: dir }
+    }
+
+    async fn send(&self, method: &str, path: &str, accept: &str, body: Vec<u8>) -> Bytes {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("accept", accept)
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync())
+            .unwrap();
+        request.extensions_mut().insert(UserInfo::authenticated("admin", &["system:masters"]));
+        let response = self.service.clone().call(request).await.unwrap();
+        assert!(response.status().is_success(), "{method} {path}: {}", response.status());
+        response.into_body().collect().await.unwrap().to_bytes()
+    }
+
+    async fn create(&self, number: usize, bytes: usize) {
+        let object = json!({
+            "metadata": {"name": format!("m-{number}"), "labels": {"odd": (number % 2).to_string()}},
+            "data": {"text": "{\"x\": [1, \\".repeat(bytes / 12)},
+        });
+        self.send("POST", CONFIG_MAPS, "application/json", object.to_string().into_bytes()).await;
+    }
+
+    async fn json(&self, path: &str, accept: &str) -> Value {
+        serde_json::from_slice(&self.send("GET", path, accept, Vec::new()).await).unwrap()
+    }
+}
+
+/// Every line is indented by an even number of spaces, and brackets that hold something end their line.
+fn assert_laid_out(text: &str) {
+    assert!(text.starts_with("{\n  \"kind\": \"ConfigMapList\","), "{:.80}", text);
+    assert!(text.ends_with("\n}\n"));
+    for line in text.lines() {
+        let spaces = line.len() - line.trim_start().len();
+        assert_eq!(spaces % 2, 0, "{line:.80}");
+        let items = line.trim_start().starts_with("\"items\": [");
+        assert!(!items || line.ends_with('[') || line.ends_with("[]"), "{line:.80}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_says_the_same_in_every_form_and_size() {
+    let fixture = Fixture::new().await;
+    for (first, count, bytes) in [(0, 0, 0), (0, 1, 10), (1, 30, 9_000), (31, 200, 100)] {
+        for number in first..first + count {
+            fixture.create(number, bytes).await;
+        }
+        let plain = fixture.json(CONFIG_MAPS, "application/json").await;
+        let names: Vec<&str> = plain["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|o| o["metadata"]["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names.len(), first + count);
+
+        let pretty = fixture.send("GET", &format!("{CONFIG_MAPS}?pretty=true"), "*/*", Vec::new()).await;
+        assert_laid_out(std::str::from_utf8(&pretty).unwrap());
+        assert_eq!(serde_json::from_slice::<Value>(&pretty).unwrap(), plain);
+
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        let encoded = fixture.send("GET", CONFIG_MAPS, protobuf, Vec::new()).await;
+        let gvk = schema::GroupVersionKind::new("", "v1", "ConfigMapList");
+        let list = codec::protobuf::decode(&encoded, schema::Catalog::builtin().kind(&gvk).unwrap()).unwrap();
+        let decoded = serde_json::to_value(&list).unwrap();
+        assert_eq!(decoded["items"].as_array().map_or(0, Vec::len), names.len());
+        assert_eq!(decoded["metadata"]["resourceVersion"], plain["metadata"]["resourceVersion"]);
+
+        let table = fixture.json(CONFIG_MAPS, "application/json;as=Table;v=v1;g=meta.k8s.io").await;
+        let rows: Vec<&str> =
+            table["rows"].as_array().unwrap().iter().map(|row| row["cells"][0].as_str().unwrap()).collect();
+        assert_eq!(rows, names);
+
+        let accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+        let partial = fixture.json(CONFIG_MAPS, accept).await;
+        let metadata = |list: &Value| -> Vec<Value> {
+            list["items"].as_array().unwrap().iter().map(|o| o["metadata"].clone()).collect()
+        };
+        assert_eq!(metadata(&partial), metadata(&plain));
+    }
+}
