@@ -1,11 +1,14 @@
 //! The object of a request in the version that a webhook or a policy asks for.
 
+use std::sync::Arc;
+
 use schema::Value;
 
 use super::Attributes;
 use super::matching::Matched;
-use crate::registry::Registry;
+use crate::registry::{Registry, Served};
 use crate::status::{ApiError, ApiResult};
+use crate::subresource::scale;
 
 /// `admission.VersionedAttributes`
 #[derive(Debug, Clone)]
@@ -24,6 +27,14 @@ fn is_whole(attributes: &Attributes<'_>, registry: &Registry) -> bool {
     table.get(&attributes.resource).is_some_and(|served| served.resource.gvk() == attributes.kind)
 }
 
+/// The resource of a write of `scale`, whose objects are whole ones in the registry and Scales to others.
+fn scaled(attributes: &Attributes<'_>, registry: &Registry) -> Option<Arc<Served>> {
+    if attributes.subresource != "scale" || attributes.object.str_at("kind") == Some("Scale") {
+        return None;
+    }
+    registry.resources.load().get(&attributes.resource).cloned()
+}
+
 /// The objects as `matched` has them.
 pub async fn versioned(
     attributes: &Attributes<'_>,
@@ -37,6 +48,12 @@ pub async fn versioned(
         for value in [&mut object, &mut old_object] {
             if !value.is_null() {
                 *value = target.convert_from_hub(value.take()).await?;
+            }
+        }
+    } else if let Some(scaled) = scaled(attributes, registry) {
+        for value in [&mut object, &mut old_object] {
+            if !value.is_null() {
+                *value = scale::view(&scaled.convert_from_hub(value.take()).await?, &scaled);
             }
         }
     } else {
@@ -58,6 +75,12 @@ pub async fn replace_object(
     matched: &Matched,
     object: &Value,
 ) -> ApiResult<()> {
+    if let Some(scaled) = scaled(attributes, registry) {
+        let mut whole = scaled.convert_from_hub(attributes.object.take()).await?;
+        scale::put_back(&mut whole, &scaled, object);
+        attributes.object = scaled.convert_to_hub(whole).await?;
+        return Ok(());
+    }
     let served = registry.resources.load().get(&matched.resource).cloned();
     let served = served.ok_or_else(ApiError::unknown_resource)?;
     let whole = is_whole(attributes, registry);

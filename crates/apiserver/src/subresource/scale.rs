@@ -53,7 +53,7 @@ pub(super) async fn serve(
     match call.info.verb {
         "get" => {
             let entry = call.core.registry.get(served, call.namespace(served), &call.info.name, "").await?;
-            let object = memo(&entry).decode(&entry)?;
+            let object = served.convert_from_hub(memo(&entry).decode(&entry)?).await?;
             answer(call, served, accept, &scale_of(&object, &paths, served))
         }
         "update" => {
@@ -131,7 +131,18 @@ async fn write(
     };
     let update = Update { transform: &transform, fields_tracked: true, force_create: false };
     let Saved { object, .. } = context.update(&update).await?.saved;
+    let object = served.convert_from_hub(object).await?;
     answer(call, served, accept, &scale_of(&object, paths, served))
+}
+
+/// The Scale of an object in the served version.
+pub(crate) fn view(object: &Value, served: &Served) -> Value {
+    scale_of(object, &Paths::of(served), served)
+}
+
+/// Sets the replicas that a Scale asks for.
+pub(crate) fn put_back(object: &mut Value, served: &Served, scale: &Value) {
+    object.set_pointer(&Paths::of(served).spec, scale.int_at("spec.replicas").unwrap_or(0));
 }
 
 /// Who scaled is recorded without a time, before all others, as upstream's way over the Scale has it.

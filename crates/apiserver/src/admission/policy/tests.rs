@@ -160,3 +160,65 @@ async fn mutations_apply_and_patch() {
     let stored = api.create(CONFIG_MAPS, &object).await;
     assert_eq!(stored["metadata"]["labels"], value!({"by": "policy"}));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scale_is_seen_as_such() {
+    let api = Api::start().await;
+    let rule = value!([{
+        "apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments/scale"]
+    }]);
+    let spec = value!({
+        "matchConstraints": {"resourceRules": (rule)},
+        "validations": [{"expression": "object.kind == 'Scale' && object.spec.replicas - oldObject.spec.replicas < 3"}]
+    });
+    let deployment = value!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}
+            }
+        }
+    });
+    api.create("/apis/apps/v1/namespaces/default/deployments", &deployment).await;
+    validating(&api, "scales", spec, value!({"validationActions": ["Deny"]})).await;
+    let path = "/apis/apps/v1/namespaces/default/deployments/d/scale?dryRun=All";
+    let to = |replicas: i64| value!({"spec": {"replicas": replicas}});
+    let refused = api.until(("PATCH", path, Some(&to(9))), |a| a.code != 200).await;
+    assert!(refused.message().contains("'scales' with binding 'scales-b' denied request"), "{refused:?}");
+    assert_eq!(api.ask("PATCH", path, Some(&to(3))).await.code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_authorizer_answers_expressions() {
+    let api = Api::start().await;
+    let spec = value!({
+        "validations": [{
+            "expression": "authorizer.group('').resource('pods').namespace('default').check('create').allowed() && \
+                           !authorizer.serviceAccount('default', 'nobody').requestResource.check('create').allowed() || \
+                           authorizer.requestResource.check('create').allowed() && object.metadata.name == 'x'",
+            "message": "may not"
+        }]
+    });
+    let wrong = api
+        .ask(
+            "POST",
+            &format!("{GROUP}/validatingadmissionpolicies?dryRun=All"),
+            Some(&policy("ValidatingAdmissionPolicy", "a", spec)),
+        )
+        .await;
+    assert_eq!(wrong.code, 422, "serviceAccount() gives no requestResource");
+    let spec = value!({
+        "validations": [{
+            "expression": "authorizer.requestResource.check('create').allowed() && \
+                           !authorizer.serviceAccount('default', 'nobody').group('').resource('pods').check('create').allowed() && \
+                           namespaceObject.metadata.name == 'default' && object.metadata.name == 'x'",
+            "message": "may not"
+        }]
+    });
+    validating(&api, "asks", spec, value!({"validationActions": ["Deny"]})).await;
+    let refused = api.until(("POST", TRIAL, Some(&config_map("y", Value::map()))), |a| a.code != 201).await;
+    assert!(refused.message().ends_with("denied request: may not"), "{}", refused.message());
+    let allowed = api.ask("POST", TRIAL, Some(&config_map("x", Value::map()))).await;
+    assert_eq!(allowed.code, 201, "{}", allowed.message());
+}
