@@ -16,6 +16,7 @@ mod core;
 mod crd;
 mod discovery;
 mod encoding;
+mod encryption;
 mod error;
 mod flow;
 mod health;

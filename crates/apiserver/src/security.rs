@@ -65,7 +65,6 @@ impl Security {
 /// What has been asked for and is not there must not be passed over.
 fn refuse_missing(options: &Options) -> Result<(), Error> {
     let asked = [
-        ("encryption-provider-config", options.encryption_provider_config.is_some()),
         ("runtime-config", !options.runtime_config.is_empty()),
     ];
     match asked.into_iter().find(|(_, given)| *given) {

@@ -40,10 +40,14 @@ impl Server {
         clock: SharedClock,
         scope: &TaskScope,
     ) -> Result<Self, Error> {
-        let registry =
-            Arc::new(Registry::new(store.clone(), ResourceTable::builtin(Catalog::builtin()), clock));
-        configure_addresses(&options, &registry)?;
         let scope = scope.child("apiserver");
+        let mut registry = Registry::new(store.clone(), ResourceTable::builtin(Catalog::builtin()), clock);
+        registry.encryption = crate::encryption::Encryption::new(&options, &scope)?;
+        if let Some(encryption) = &registry.encryption {
+            encryption.open_all(&*store)?;
+        }
+        let registry = Arc::new(registry);
+        configure_addresses(&options, &registry)?;
         let security = Security::new(&options, &registry, &scope)?;
         let advertise = SocketAddr::new(advertise_address(&options), options.secure_port);
         let core = Core {

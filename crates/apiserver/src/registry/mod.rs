@@ -18,6 +18,8 @@ mod served;
 pub mod stored;
 mod update;
 pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 mod write;
 
 use std::sync::Arc;
@@ -56,6 +58,8 @@ pub struct Registry {
     pub clock: SharedClock,
     /// What services have been given.
     pub addresses: Arc<Addresses>,
+    /// How values are stored; `None`: as they are.
+    pub encryption: Option<Arc<crate::encryption::Encryption>>,
     /// Of objects that expire.
     pub(crate) leases: leases::Leases,
 }
@@ -69,6 +73,7 @@ impl Registry {
             changed: tokio::sync::watch::Sender::new(0),
             clock,
             addresses: Arc::default(),
+            encryption: None,
             leases: leases::Leases::default(),
         }
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use schema::{Resource, SmolStr, Value};
 use store::Entry;
 
+use crate::encryption::Encryption;
 use crate::status::{ApiError, ApiResult};
 
 /// What marks the start of metadata in stored JSON.
@@ -81,6 +82,32 @@ pub fn memo(entry: &Entry) -> Arc<ObjectMemo> {
     })
 }
 
+/// Gives an entry whose stored form is encrypted its plain form.
+pub fn set_plain(entry: &Entry, plain: Bytes) {
+    let json = laid_out(&plain).unwrap_or(plain);
+    entry.set_memo(Arc::new(memo_of_sealed(json)));
+}
+
+/// The memo of an entry whose stored form is not its JSON.
+fn memo_of_sealed(json: Bytes) -> ObjectMemo {
+    let splice_at = find(&json, METADATA).map_or(json.len(), |at| at + METADATA.len());
+    ObjectMemo { splice_at, json: Some(json), facts: OnceLock::new(), decoded: OnceLock::new() }
+}
+
+/// As [`encode`], encrypted if the server's configuration says so.
+pub fn encode_sealed(
+    object: &Value,
+    resource: &Resource,
+    key: &str,
+    encryption: Option<&Encryption>,
+) -> ApiResult<(Bytes, Arc<ObjectMemo>)> {
+    let (bytes, memo) = encode(object, resource)?;
+    match encryption.map(|encryption| encryption.seal(resource, key, &bytes)).transpose()?.flatten() {
+        Some(sealed) => Ok((sealed, Arc::new(memo_of_sealed(bytes)))),
+        None => Ok((bytes, memo)),
+    }
+}
+
 /// Stored bytes of another layout (written by another server) brought into ours; `None` when they are in it.
 fn laid_out(value: &Bytes) -> Option<Bytes> {
     if value.starts_with(b"{\"kind\":") {
@@ -132,7 +159,8 @@ fn field_text(value: Option<&Value>) -> SmolStr {
 }
 
 impl ObjectMemo {
-    fn bytes<'a>(&'a self, entry: &'a Entry) -> &'a [u8] {
+    /// The JSON of the object as it is stored, decrypted.
+    pub fn bytes<'a>(&'a self, entry: &'a Entry) -> &'a [u8] {
         self.json.as_ref().unwrap_or(&entry.value)
     }
 

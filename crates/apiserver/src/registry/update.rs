@@ -228,7 +228,7 @@ impl WriteContext<'_> {
         let done = |saved| Ok(Attempt::Done(Updated { saved, created: false }));
         keep_times_if_unchanged(old, &mut new);
         let (bytes, _) = stored::encode(&new, &self.served.hub)?;
-        if bytes == entry.value {
+        if *stored::memo(entry).bytes(entry) == *bytes {
             meta::copy(&mut new, old, "resourceVersion");
             return done(Saved {
                 object: new,

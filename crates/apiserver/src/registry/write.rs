@@ -223,7 +223,8 @@ impl<'a> WriteContext<'a> {
         revision: Revision,
         riders: Vec<Rider>,
     ) -> ApiResult<Result<Arc<Entry>, Refused>> {
-        let (bytes, memo) = stored::encode(object, &self.served.hub)?;
+        let encryption = self.registry.encryption.as_deref();
+        let (bytes, memo) = stored::encode_sealed(object, &self.served.hub, key, encryption)?;
         let lease = match self.served.strategy.traits().ttl_s {
             Some(ttl_s) => self.registry.leases.lease_for(&*self.registry.store, ttl_s).await?,
             None => LeaseId::NONE,

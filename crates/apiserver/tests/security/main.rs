@@ -1,0 +1,10 @@
+//! Who is believed, what is kept and what is passed on, with real servers and connections.
+
+mod aggregation;
+mod audit;
+mod encryption;
+mod fake;
+mod identities;
+mod misuse;
+mod server;
+mod webhooks;
