@@ -204,3 +204,17 @@ fn the_authorizer_is_asked() {
         assert!(budget.left() < 650_000, "{source}");
     }
 }
+
+#[test]
+fn what_is_deep_enough_fits_the_stack() {
+    let parens = format!("{}1{}", "(".repeat(110), ")".repeat(110));
+    let chain = vec!["1"; 110].join(" + ");
+    let lists = format!("{}1{}", "[".repeat(110), "]".repeat(110));
+    let folds = format!("{}true{}", "[1].all(x, ".repeat(25), ")".repeat(25));
+    let choice = format!("{}1", "false ? 0 : ".repeat(100));
+    for source in [parens, chain, lists, folds, choice] {
+        let program = Env::new().compile(&source, &[]).unwrap_or_else(|e| panic!("{source}: {e}"));
+        let result = program.evaluate(&cel::NoVariables, &mut CostBudget::new(1_000_000));
+        assert!(result.is_ok(), "{source}: {result:?}");
+    }
+}

@@ -43,8 +43,8 @@ pub fn strategy_for(resource: &Resource, hub: &Resource) -> SharedStrategy {
 }
 
 /// The strategy of one version of a custom resource.
-pub fn custom_strategy(resource: Arc<Resource>) -> SharedStrategy {
-    Arc::new(Custom::new(resource))
+pub fn custom_strategy(resource: Arc<Resource>, facts: Arc<crate::crd::CustomFacts>) -> SharedStrategy {
+    Arc::new(Custom::new(resource, facts))
 }
 
 /// Facts about a resource, from upstream's strategies.

@@ -141,6 +141,7 @@ pub fn columns(resource: &Resource) -> Vec<Column> {
         name: "Age".into(),
         data_type: "date".into(),
         json_path: ".metadata.creationTimestamp".into(),
+        description: Column::created_at().description,
         ..Column::default()
     };
     let own = if resource.columns.is_empty() { std::slice::from_ref(&age) } else { &resource.columns };

@@ -9,7 +9,7 @@ use schema::{Value, value};
 
 use super::KindRules;
 use super::webhook::validate_client;
-use crate::field::{Errors, FieldError};
+use crate::field::{BadValue, Errors, FieldError, json};
 use crate::names::{Messages, dns1035_label, dns1123_subdomain, mask_trailing_dash};
 use crate::{Cursor, Path, quote};
 
@@ -22,7 +22,9 @@ const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 pub(super) const RULES: KindRules = KindRules {
     defaults,
     prepare_create: |definition, _| {
-        definition.insert("status", Value::map());
+        // What Go writes of an empty status.
+        definition
+            .insert("status", value!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}}));
         add_stored_version(definition);
     },
     prepare_update: |new, _, write| {
@@ -132,6 +134,35 @@ fn validate_spec(spec: &Cursor<'_>, out: &mut Errors) {
     validate_conversion(&spec.field("conversion"), out);
 }
 
+/// The versions as errors show them: by the names and in the order of upstream's internal type, where what is the same in all
+/// stands above them.
+fn shown_versions(spec: &Cursor<'_>, versions: &Value) -> BadValue {
+    const PARTS: [(&str, &str); 4] = [
+        ("Schema", "schema"),
+        ("Subresources", "subresources"),
+        ("AdditionalPrinterColumns", "additionalPrinterColumns"),
+        ("SelectableFields", "selectableFields"),
+    ];
+    let one = |version: &Value| {
+        let truth = |name: &str| version[name].as_bool() == Some(true);
+        let mut text = format!(
+            "{{\"Name\":{},\"Served\":{},\"Storage\":{},\"Deprecated\":{},\"DeprecationWarning\":{}",
+            json(&version["name"]),
+            truth("served"),
+            truth("storage"),
+            truth("deprecated"),
+            json(&version["deprecationWarning"])
+        );
+        for (go, name) in PARTS {
+            let value = if is_shared(spec, name) { &Value::Null } else { &version[name] };
+            text.push_str(&format!(",\"{go}\":{}", json(value)));
+        }
+        text + "}"
+    };
+    let all: Vec<String> = versions.items().iter().map(one).collect();
+    BadValue::raw(format!("[{}]", all.join(",")))
+}
+
 fn validate_versions(spec: &Cursor<'_>, out: &mut Errors) {
     let versions = spec.field("versions");
     let [schema, subresources, columns, selectable] =
@@ -163,7 +194,8 @@ fn validate_versions(spec: &Cursor<'_>, out: &mut Errors) {
     }
     let stored = versions.value.items().iter().filter(|v| v["storage"].as_bool() == Some(true)).count();
     if stored != 1 {
-        versions.invalid(out, "must have exactly one version marked as storage version");
+        let shown = shown_versions(spec, versions.value);
+        versions.invalid_as(out, shown, "must have exactly one version marked as storage version");
     }
     if let Some(first) = versions.value.items().first() {
         let version = Cursor::new(&first["name"], spec.path.child("version"));
