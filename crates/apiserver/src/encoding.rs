@@ -44,7 +44,7 @@ pub fn decode(
         Media::Yaml => {
             let text =
                 codec::yaml::to_json(body).map_err(|e| unrecognized(expected, &e.to_string(), body))?;
-            decode_json(&text, body, expected, validation, warnings)
+            decode_yaml(&text, body, expected, validation, warnings)
         }
         Media::Protobuf => {
             let envelope =
@@ -62,6 +62,25 @@ pub fn decode(
     }
 }
 
+/// YAML whose JSON is `text`. A name that repeats is told of in Go's words, which no header can hold: only strict
+/// reading minds it.
+fn decode_yaml(
+    text: &[u8],
+    body: &[u8],
+    expected: &Expected<'_>,
+    validation: FieldValidation,
+    warnings: &Warnings,
+) -> ApiResult<Value> {
+    let twice = match validation {
+        FieldValidation::Strict => codec::yaml::duplicate_key(body),
+        _ => None,
+    };
+    decode_noting(text, body, expected, validation, warnings, |errors| {
+        errors.retain(|error| !error.starts_with("duplicate field"));
+        errors.splice(0..0, twice);
+    })
+}
+
 fn decode_json(
     text: &[u8],
     body: &[u8],
@@ -69,12 +88,25 @@ fn decode_json(
     validation: FieldValidation,
     warnings: &Warnings,
 ) -> ApiResult<Value> {
+    decode_noting(text, body, expected, validation, warnings, |_| {})
+}
+
+/// Decodes JSON; `note` sees what strict reading found before it is reported.
+fn decode_noting(
+    text: &[u8],
+    body: &[u8],
+    expected: &Expected<'_>,
+    validation: FieldValidation,
+    warnings: &Warnings,
+    note: impl FnOnce(&mut Vec<String>),
+) -> ApiResult<Value> {
     let found: TypeMeta = match serde_json::from_slice(text) {
         Ok(found) if first_byte(text) != b'[' => found,
         _ => recover_type(text, body, expected)?,
     };
     let gvk = check_kind(&found, expected, body)?;
-    let decoded = json::decode(text, expected.schema).map_err(|e| unhandled(&gvk, expected, &e))?;
+    let mut decoded = json::decode(text, expected.schema).map_err(|e| unhandled(&gvk, expected, &e))?;
+    note(&mut decoded.strict_errors);
     report_strict(decoded.strict_errors, validation, warnings, |words| {
         unhandled_text(&gvk, expected, &words)
     })?;

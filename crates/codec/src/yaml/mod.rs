@@ -8,7 +8,7 @@ use schema::{Schema, Value};
 use crate::Error;
 use crate::json::{self, Decoded};
 
-pub use read::to_json;
+pub use read::{duplicate_key, to_json};
 pub use write::encode;
 
 /// Decodes one YAML document as [`json::decode`] does JSON.

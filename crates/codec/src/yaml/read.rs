@@ -30,6 +30,28 @@ pub fn to_json(body: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(out)
 }
 
+/// What Go's strict parser says of the first name that stands twice in a mapping, if any does.
+pub fn duplicate_key(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let mut options = Options::default();
+    options.duplicate_keys = DuplicateKeyPolicy::Error;
+    options.with_snippet = false;
+    if let Some(budget) = &mut options.budget {
+        budget.max_depth = YAML_DEPTH_MAX;
+    }
+    let mut out = Vec::new();
+    let seed = Transcode { out: &mut out, depth: 0 };
+    match serde_saphyr::with_deserializer_from_str_with_options(&text, options, |yaml| seed.deserialize(yaml))
+    {
+        Err(serde_saphyr::Error::DuplicateMappingKey { key, location }) => Some(format!(
+            "yaml: unmarshal errors:\n  line {}: key {:?} already set in map",
+            location.line(),
+            key.unwrap_or_default()
+        )),
+        _ => None,
+    }
+}
+
 struct Transcode<'o> {
     out: &'o mut Vec<u8>,
     depth: usize,

@@ -88,7 +88,9 @@ fn validate_node_update(new: &Cursor<'_>, old: &Value, write: &Write<'_>, out: &
         }
     }
     let (before, ranges) = (&old["spec"], spec.field("podCIDRs"));
-    validate_ranges(&ranges, out);
+    if write.subresource == "status" {
+        validate_ranges(&ranges, out);
+    }
     let old_ranges = before["podCIDRs"].items();
     if !old_ranges.is_empty() {
         const FIXED: &str = "node updates may not change podCIDR except from \"\" to valid";

@@ -6,6 +6,7 @@ mod names;
 mod slice;
 mod status;
 
+use cel::{Env, Type};
 use schema::Value;
 
 use self::names::{driver_name, fully_qualified, items, keyed_set, opaque};
@@ -96,8 +97,31 @@ fn validate_selectors(c: &Cursor<'_>, out: &mut Errors) {
             cel.required(out, "");
         } else if expression.text().len() > MAX_EXPRESSION_BYTES {
             out.push(FieldError::too_long(&expression.path, MAX_EXPRESSION_BYTES));
+        } else if let Err(words) = compile_selector(expression.text()) {
+            expression.invalid_as(out, expression.text(), words);
         }
     });
+}
+
+/// Compiles an expression about one `device` (`dynamic-resource-allocation/cel`).
+fn compile_selector(source: &str) -> Result<(), String> {
+    let of_domain = |values: Type| Type::map(Type::String, Type::map(Type::String, values));
+    let device = Type::object(
+        "kubernetes.DRADevice",
+        [
+            ("driver", Type::String),
+            ("allowMultipleAllocations", Type::Bool),
+            ("attributes", of_domain(Type::Dyn)),
+            ("capacity", of_domain(Type::opaque("kubernetes.Quantity"))),
+        ],
+    );
+    let program = Env::new().variable("device", device).compile(source, &[]).map_err(|error| {
+        format!("compilation failed: {}", error.to_string().trim_start_matches("compilation failed: "))
+    })?;
+    match program.result_type() {
+        Type::Bool | Type::Dyn => Ok(()),
+        other => Err(format!("must evaluate to bool or the unknown type, not {other}")),
+    }
 }
 
 /// What a claim asks for (`validateDeviceClaim`).

@@ -14,11 +14,20 @@ use crate::kinds::pod::template::{default_template, validate_template};
 use crate::kinds::pod::warnings::of_template_at;
 use crate::label_selector::{is_empty_selector, validate_label_selector};
 use crate::meta::{validate_annotations, validate_labels};
+use crate::names::dns1123_label;
 
 pub(in crate::kinds) const RULES: KindRules = KindRules {
     warnings: |new, old| of_template_at(new, old, "spec.template"),
     defaults,
-    validate: |set, _, out| validate(set, out),
+    validate: |set, _, out| {
+        let spec = set.field("spec");
+        let service = spec.field("serviceName");
+        // Sets made before this was asked for may be changed.
+        if !service.text().is_empty() {
+            service.check(out, dns1123_label);
+        }
+        validate(set, out);
+    },
     validate_update: |new, old, write, out| {
         if write.subresource == "status" {
             return validate_status(new, old, out);
