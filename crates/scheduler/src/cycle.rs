@@ -78,6 +78,7 @@ impl Scheduler {
                 queued.refused_by = diagnosis.plugins();
                 let made = profile.run_post_filter(&state, &pod, &snapshot, &diagnosis).await;
                 diagnosis.post_filter_message = made.message;
+                self.cache.lock().nominate(pod.clone(), made.nominated_node.as_deref());
                 Failure::unschedulable(diagnosis.message(), made.nominated_node)
             }
         };
@@ -140,7 +141,7 @@ impl Scheduler {
                 diagnosis.nodes.insert(node.name().to_owned(), reason);
                 continue;
             }
-            match profile.run_filter(state, pod, node) {
+            match profile.run_filter_with_nominated(state, pod, node, snapshot.nominated(node.name())) {
                 Ok(()) => feasible.push(node.clone()),
                 Err(status) if status.code == Code::Error => return Err(Unfit::Failed(status)),
                 Err(status) => drop(diagnosis.nodes.insert(node.name().to_owned(), status)),

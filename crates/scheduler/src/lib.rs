@@ -5,6 +5,7 @@
 mod config;
 mod cycle;
 pub mod framework;
+mod lister;
 mod node_info;
 pub mod plugins;
 mod pod_info;
@@ -15,6 +16,7 @@ mod waiting;
 mod watch;
 
 pub use config::{Config, ProfileConfig};
+pub use lister::{Informed, Lister};
 pub use node_info::NodeInfo;
 pub use pod_info::{Amounts, HostPort, PodInfo};
 pub use snapshot::Snapshot;
@@ -62,9 +64,13 @@ pub fn run(
     extra: &[Arc<dyn Plugin>],
     scope: &TaskScope,
 ) -> Result<(), Error> {
+    let recorder = EventRecorder::new(client.clone(), "default-scheduler", "", scope);
+    let lister = Arc::new(Informed::new(informers));
+    let handles =
+        plugins::Handles { client: client.clone(), recorder: Some(recorder.clone()), lister: lister.clone() };
     let mut profiles = HashMap::new();
     for profile in &config.profiles {
-        let plugins = profile.select(plugins::registry(&client), extra)?;
+        let plugins = profile.select(plugins::registry(&handles), extra)?;
         let built = Arc::new(Profile::new(&profile.scheduler_name, plugins)?);
         if profiles.insert(profile.scheduler_name.clone(), built).is_some() {
             return Err(Error::DuplicateProfile(profile.scheduler_name.clone()));
@@ -76,7 +82,6 @@ pub fn run(
     let pods = informers.get::<Pod>();
     let nodes = informers.get::<Node>();
     watch::follow(&nodes, &pods, cache.clone(), queue.clone());
-    let recorder = EventRecorder::new(client.clone(), "default-scheduler", "", scope);
     let scheduler = cycle::Scheduler {
         percentage_of_nodes_to_score: config.percentage_of_nodes_to_score,
         profiles,
@@ -90,6 +95,7 @@ pub fn run(
     scope.spawn(async move {
         nodes.synced().await;
         pods.synced().await;
+        lister.synced().await;
         scheduler.run().await;
     });
     Ok(())

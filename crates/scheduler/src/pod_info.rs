@@ -95,6 +95,10 @@ pub struct PodInfo {
     pub nonzero: Amounts,
     /// Host ports.
     pub ports: Vec<HostPort>,
+    /// It has affinity or anti-affinity to other pods.
+    pub has_affinity: bool,
+    /// It must be away from other pods.
+    pub has_required_anti_affinity: bool,
 }
 
 impl PodInfo {
@@ -105,7 +109,13 @@ impl PodInfo {
         let requests = pod_requests(spec, false);
         let nonzero = pod_requests(spec, true);
         let ports = host_ports(spec);
-        Self { pod, requests, nonzero, ports }
+        let affinity = spec.affinity.as_ref();
+        let anti = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
+        let has_affinity = anti.is_some() || affinity.is_some_and(|a| a.pod_affinity.is_some());
+        let has_required_anti_affinity = anti
+            .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref())
+            .is_some_and(|terms| !terms.is_empty());
+        Self { pod, requests, nonzero, ports, has_affinity, has_required_anti_affinity }
     }
 
     /// The pod's spec.

@@ -65,9 +65,9 @@ impl Reporter {
 fn says_so_already(pod: &Pod, failure: &Failure) -> bool {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-    let nominated = status.and_then(|s| s.nominated_node_name.as_deref());
+    let nominated = status.and_then(|s| s.nominated_node_name.as_deref()).filter(|name| !name.is_empty());
     let same = |message: &Option<String>| message.as_deref() == Some(&failure.message);
-    (failure.nominated_node.is_none() || nominated == failure.nominated_node.as_deref())
+    nominated == failure.nominated_node.as_deref()
         && conditions.iter().any(|c| {
             c.type_ == "PodScheduled"
                 && c.status == "False"
@@ -89,9 +89,8 @@ fn condition_patch(pod: &PodInfo, failure: &Failure) -> serde_json::Value {
         "lastTransitionTime": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(since),
         "observedGeneration": pod.pod.metadata.generation,
     }]});
-    if let Some(node) = &failure.nominated_node {
-        status["nominatedNodeName"] = json!(node);
-    }
+    // What is not so any more would keep others off the node.
+    status["nominatedNodeName"] = json!(failure.nominated_node);
     json!({"metadata": {"uid": pod.uid()}, "status": status})
 }
 

@@ -12,17 +12,23 @@ use crate::pod_info::PodInfo;
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     nodes: Vec<Arc<NodeInfo>>,
+    nominated: HashMap<String, Vec<Arc<PodInfo>>>,
 }
 
 impl Snapshot {
     /// Of these nodes.
     pub fn new(nodes: Vec<Arc<NodeInfo>>) -> Self {
-        Self { nodes }
+        Self { nodes, nominated: HashMap::new() }
     }
 
     /// All nodes, by name.
     pub fn nodes(&self) -> &[Arc<NodeInfo>] {
         &self.nodes
+    }
+
+    /// The pods for which room is being made on a node.
+    pub fn nominated(&self, node: &str) -> &[Arc<PodInfo>] {
+        self.nominated.get(node).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// A node by its name.
@@ -39,6 +45,8 @@ pub struct Cache {
     pods: HashMap<String, Placed>,
     /// Pods of nodes that are not known, or not any more.
     homeless: HashMap<String, Vec<Arc<PodInfo>>>,
+    /// Pods without a node for which room is being made on one, by their uid.
+    nominated: HashMap<String, (String, Arc<PodInfo>)>,
 }
 
 struct Placed {
@@ -49,7 +57,11 @@ struct Placed {
 impl Cache {
     /// The nodes now.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.nodes.values().cloned().collect())
+        let mut snapshot = Snapshot::new(self.nodes.values().cloned().collect());
+        for (node, pod) in self.nominated.values() {
+            snapshot.nominated.entry(node.clone()).or_default().push(pod.clone());
+        }
+        snapshot
     }
 
     /// A node is new or has changed; gives what was known of it.
@@ -74,6 +86,15 @@ impl Cache {
         }
     }
 
+    /// Room is being made for `pod` on `node`; None takes that back.
+    pub fn nominate(&mut self, pod: Arc<PodInfo>, node: Option<&str>) {
+        let uid = pod.uid().to_owned();
+        match node.filter(|name| !name.is_empty() && !self.pods.contains_key(&uid)) {
+            Some(node) => drop(self.nominated.insert(uid, (node.to_owned(), pod))),
+            None => drop(self.nominated.remove(&uid)),
+        }
+    }
+
     /// Takes `pod` as running on `node` before the API server says so.
     pub fn assume(&mut self, pod: Arc<PodInfo>, node: &str) {
         self.place(pod, node, true);
@@ -95,6 +116,7 @@ impl Cache {
     }
 
     fn place(&mut self, pod: Arc<PodInfo>, node: &str, assumed: bool) {
+        self.nominated.remove(pod.uid());
         let uid = pod.uid().to_owned();
         self.remove_pod(&uid);
         match self.nodes.get_mut(node) {
@@ -106,6 +128,7 @@ impl Cache {
 
     /// A pod is gone or has ended.
     pub fn remove_pod(&mut self, uid: &str) {
+        self.nominated.remove(uid);
         let Some(placed) = self.pods.remove(uid) else { return };
         if let Some(info) = self.nodes.get_mut(&placed.node) {
             Arc::make_mut(info).remove_pod(uid);

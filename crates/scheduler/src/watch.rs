@@ -74,6 +74,7 @@ fn on_pod(event: &Event<Pod>, cache: &Mutex<Cache>, queue: &Queue) {
     match event {
         Event::Added(pod) if !is_bound(pod) => {
             if !has_ended(pod) {
+                nominate(pod, cache);
                 queue.add(pod.clone(), None);
             }
         }
@@ -85,8 +86,10 @@ fn on_pod(event: &Event<Pod>, cache: &Mutex<Cache>, queue: &Queue) {
         }
         Event::Updated { old, new } if !is_bound(new) => {
             if has_ended(new) {
+                cache.lock().remove_pod(uid(new));
                 return queue.remove(uid(new));
             }
+            nominate(new, cache);
             // Our own status writes come back here: only changes of metadata or spec may help.
             let action = pod_changes(old, new);
             let known = cache.lock().has_pod(uid(new));
@@ -117,6 +120,11 @@ fn on_pod(event: &Event<Pod>, cache: &Mutex<Cache>, queue: &Queue) {
             }
         }
     }
+}
+
+fn nominate(pod: &Arc<Pod>, cache: &Mutex<Cache>) {
+    let node = pod.status.as_ref().and_then(|status| status.nominated_node_name.as_deref());
+    cache.lock().nominate(Arc::new(PodInfo::new(pod.clone())), node);
 }
 
 fn pod_changes(old: &Arc<Pod>, new: &Arc<Pod>) -> Action {

@@ -127,6 +127,28 @@ impl Profile {
         active.into_iter().try_for_each(|p| p.filter(state, pod, node).map_err(|s| s.by(p.name())))
     }
 
+    /// As [`Profile::run_filter`], also with the pods of at least the same priority for which room is being made on the
+    /// node: they come, but may also not (upstream's RunFilterPluginsWithNominatedPods).
+    pub fn run_filter_with_nominated(
+        &self,
+        state: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        nominated: &[Arc<PodInfo>],
+    ) -> Verdict {
+        let comes = |other: &&Arc<PodInfo>| other.uid() != pod.uid() && other.priority() >= pod.priority();
+        let mut coming = nominated.iter().filter(comes).peekable();
+        if coming.peek().is_some() {
+            let (mut full_state, mut full) = (state.clone(), node.clone());
+            for other in coming {
+                full.add_pod(other.clone());
+                self.run_what_if(&mut full_state, pod, other, &full, true);
+            }
+            self.run_filter(&full_state, pod, &full)?;
+        }
+        self.run_filter(state, pod, node)
+    }
+
     /// Tells the filters of `pod` that `other` comes to, or leaves, `node`.
     pub fn run_what_if(
         &self,
@@ -155,7 +177,7 @@ impl Profile {
             }
             messages.push(result.message);
         }
-        super::PostFilterResult { nominated_node: None, message: messages.join(". ") }
+        super::PostFilterResult { nominated_node: None, message: messages.join(", ") }
     }
 
     /// The scores of `nodes`, in their order.

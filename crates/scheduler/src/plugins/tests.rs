@@ -5,20 +5,41 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
-use super::registry;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use super::{Handles, registry};
 use crate::framework::{CycleState, Diagnosis, Profile};
+use crate::lister::Lister;
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
 use crate::snapshot::Snapshot;
 
-fn profile() -> Profile {
+/// Namespaces that are labelled with their own name, and given budgets.
+#[derive(Default)]
+pub struct Listed {
+    pub budgets: Vec<Arc<PodDisruptionBudget>>,
+}
+
+impl Lister for Listed {
+    fn namespace_labels(&self, name: &str) -> Option<std::collections::BTreeMap<String, String>> {
+        Some([("name".to_owned(), name.to_owned())].into())
+    }
+
+    fn budgets(&self, _: &str) -> Vec<Arc<PodDisruptionBudget>> {
+        self.budgets.clone()
+    }
+}
+
+/// The default profile, with an API that cannot be reached.
+pub fn profile() -> Profile {
     let client = kube::Client::new(
         tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no server"))
         }),
         "default",
     );
-    Profile::new("default-scheduler", registry(&client)).unwrap()
+    let handles = Handles { client, recorder: None, lister: Arc::new(Listed::default()) };
+    Profile::new("default-scheduler", registry(&handles)).unwrap()
 }
 
 fn node(labels: Value, spec: Value, cpu: &str) -> NodeInfo {
@@ -128,4 +149,59 @@ fn sidecars_and_init_containers_count_at_their_peak() {
         "overhead": {"cpu": "100m"},
     });
     assert_eq!(pod("p", spec).requests.milli_cpu, 5100, "sidecar and second init container together");
+}
+
+#[tokio::test]
+async fn a_group_is_spread_over_domains() {
+    let spread = |extra: Value| {
+        let mut constraint = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": "web"}}});
+        constraint.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({"topologySpreadConstraints": [constraint]})
+    };
+    let labelled = |name: &str, spec: Value| {
+        let info = pod(name, spec);
+        let mut object = Pod::clone(&info.pod);
+        object.metadata.labels = Some([("app".to_owned(), "web".to_owned())].into());
+        Arc::new(PodInfo::new(Arc::new(object)))
+    };
+    let zone = |name: &str, labels: Value, count: usize| {
+        let node: Node = serde_json::from_value(json!({"metadata": {"name": name, "labels": labels},
+            "status": {"allocatable": {"cpu": "4", "memory": "4Gi", "pods": "9"}}}))
+        .unwrap();
+        let mut info = NodeInfo::new(Arc::new(node));
+        (0..count).for_each(|number| info.add_pod(labelled(&format!("{name}{number}"), json!({}))));
+        Arc::new(info)
+    };
+    let uneven = "node(s) didn't match pod topology spread constraints";
+    let unlabelled = "node(s) didn't match pod topology spread constraints (missing required label)";
+    let table: Vec<(Value, [usize; 2], [&str; 3])> = vec![
+        (spread(json!({})), [1, 0], [uneven, "ok", unlabelled]),
+        (spread(json!({})), [1, 1], ["ok", "ok", unlabelled]),
+        (spread(json!({"maxSkew": 2})), [1, 0], ["ok", "ok", unlabelled]),
+        (spread(json!({"minDomains": 3})), [1, 1], [uneven, uneven, unlabelled]),
+        (spread(json!({"labelSelector": {"matchLabels": {"app": "db"}}})), [5, 0], ["ok", "ok", unlabelled]),
+        (spread(json!({"whenUnsatisfiable": "ScheduleAnyway"})), [5, 0], ["ok", "ok", "ok"]),
+    ];
+    for (spec, counts, expected) in table {
+        let (profile, pod, mut state) = (profile(), labelled("p", spec.clone()), CycleState::default());
+        let snapshot = Snapshot::new(vec![
+            zone("a", json!({"zone": "1"}), counts[0]),
+            zone("b", json!({"zone": "2"}), counts[1]),
+            zone("c", json!({}), 0),
+        ]);
+        profile.run_pre_filter(&mut state, &pod, &snapshot).unwrap();
+        let verdicts: Vec<String> = snapshot
+            .nodes()
+            .iter()
+            .map(|node| {
+                profile.run_filter(&state, &pod, node).map_or_else(|s| s.message(), |()| "ok".to_owned())
+            })
+            .collect();
+        assert_eq!(verdicts, expected, "{spec} {counts:?}");
+        let scores = profile.run_score(&mut state, &pod, snapshot.nodes()).unwrap();
+        if spec.to_string().contains("ScheduleAnyway") {
+            assert!(scores[1].total > scores[0].total, "the emptier zone is better: {scores:?}");
+        }
+    }
 }

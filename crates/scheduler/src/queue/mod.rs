@@ -293,13 +293,7 @@ mod tests {
     use crate::plugins;
 
     fn queue() -> Queue {
-        let client = kube::Client::new(
-            tower::service_fn(|_: http::Request<kube::client::Body>| async {
-                Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no server"))
-            }),
-            "default",
-        );
-        let profile = Profile::new("default-scheduler", plugins::registry(&client)).unwrap();
+        let profile = plugins::tests::profile();
         Queue::new(Arc::new(HashMap::from([("default-scheduler".to_owned(), Arc::new(profile))])))
     }
 
