@@ -215,7 +215,8 @@ impl Raft {
     }
 
     /// Proposes an entry; `id` comes back in [`crate::Ready::refused`] if it was handed to a leader that was none.
-    /// Gives the term and index that it will be committed with, if ever, or none if it was handed on.
+    /// Gives the term and index that it will be committed with, if ever, or none if it was handed on. If an entry of a
+    /// newer term is applied first, it never will be.
     ///
     /// # Errors
     /// [`ProposeError`]: nothing was proposed.
@@ -284,7 +285,9 @@ impl Raft {
         let from = message.from;
         match &message.body {
             Body::Propose { id, payload } => {
-                let taken = self.role == Role::Leader && self.propose(*id, payload.clone()).is_ok();
+                // Made for this term's leader alone: so it is lost for sure once another term's has begun.
+                let meant = self.role == Role::Leader && message.term == self.term;
+                let taken = meant && self.propose(*id, payload.clone()).is_ok();
                 if !taken {
                     self.send(from, Body::Refused { id: *id });
                 }

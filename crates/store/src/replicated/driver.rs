@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::SharedClock;
-use raft::{Payload, ProposeError, Raft, ReadState, Ready, Role};
+use raft::{Payload, Raft, ReadState, Ready, Role};
 use tokio::sync::oneshot;
 
 use super::Shared;
@@ -36,8 +36,8 @@ pub(super) struct Pending {
     request: Request,
     waiter: Waiter,
     deadline: Instant,
-    /// Term and index, if this member appended it itself.
-    at: Option<(u64, u64)>,
+    /// The proposal that is under way: its number, and the term whose leader alone can take it.
+    sent: Option<(u64, u64)>,
 }
 
 /// A change of members that this member, leading, has in the log; and who is told of it.
@@ -54,6 +54,7 @@ pub(super) enum AskedBy {
 
 /// Something asked of the leader, and until when the answer is waited for.
 pub(super) struct Asked {
+    pub(super) ask: Ask,
     pub(super) reply: oneshot::Sender<Result<Told, ClusterError>>,
     pub(super) deadline: Instant,
 }
@@ -88,7 +89,7 @@ pub(crate) struct Driver {
     pub(super) confirmed: Vec<ReadState>,
     pub(super) asked: HashMap<u64, Asked>,
     /// Questions that wait for a leader.
-    pub(super) unasked: Vec<(Ask, Asked)>,
+    pub(super) unasked: Vec<Asked>,
     pub(super) changes: HashMap<u64, ChangeAsked>,
     /// Leases whose end is proposed.
     pub(super) revoking: HashSet<LeaseId>,
@@ -159,6 +160,7 @@ impl Driver {
         // A read that was lost on the way is asked for again.
         let again = std::mem::take(&mut self.asked_reads).into_values().flatten();
         self.reads.extend(again);
+        self.ask_again(now);
         self.publish_self();
         self.disk.housekeep(&mut self.raft, &self.applier, &self.members, self.own.id);
         self.drop_old_snapshots();
@@ -205,7 +207,7 @@ impl Driver {
         let size = request.size();
         let id = self.fresh_id();
         let deadline = now.instant + REQUEST_TIMEOUT;
-        self.pending.insert(id, Pending { request, waiter, deadline, at: None });
+        self.pending.insert(id, Pending { request, waiter, deadline, sent: None });
         self.waiting.push_back(id);
         self.propose_waiting();
         size
@@ -245,15 +247,45 @@ impl Driver {
 
     fn propose_waiting(&mut self) {
         while let Some(id) = self.waiting.pop_front() {
+            let attempt = self.fresh_id();
             let Some(pending) = self.pending.get_mut(&id) else { continue };
             let data = pending.request.encode(Stamp { session: self.session, id });
-            match self.raft.propose(id, Payload::Data(data)) {
-                Ok(at) => pending.at = at,
-                Err(ProposeError::NoLeader | ProposeError::Transferring) => {
-                    self.waiting.push_front(id);
-                    return;
-                }
-                Err(ProposeError::ChangePending | ProposeError::NotLeader) => {}
+            if self.raft.propose(attempt, Payload::Data(data)).is_err() {
+                self.waiting.push_front(id);
+                return;
+            }
+            pending.sent = Some((attempt, self.raft.status().term));
+        }
+    }
+
+    /// A leader of `term` has begun: what was meant for an earlier one and is not there never will be. It is proposed
+    /// anew.
+    fn propose_lost(&mut self, term: u64) {
+        let lost = |pending: &&mut Pending| pending.sent.is_some_and(|(_, sent)| sent < term);
+        let mut again = Vec::new();
+        for (id, pending) in &mut self.pending {
+            if lost(&pending) {
+                pending.sent = None;
+                again.push(*id);
+            }
+        }
+        again.sort_unstable();
+        self.waiting.extend(again);
+    }
+
+    /// A state came that may hold what is under way, and does not say so.
+    pub(super) fn give_up_sent(&mut self) {
+        let sent = self.pending.extract_if(|_, pending| pending.sent.is_some());
+        sent.for_each(|(_, pending)| pending.waiter.refuse(Error::Timeout));
+    }
+
+    fn propose_refused(&mut self, attempts: &[u64]) {
+        for attempt in attempts {
+            let of_attempt = |pending: &Pending| pending.sent.is_some_and(|(sent, _)| sent == *attempt);
+            let found = self.pending.iter_mut().find(|(_, pending)| of_attempt(pending));
+            if let Some((id, pending)) = found {
+                pending.sent = None;
+                self.waiting.push_back(*id);
             }
         }
     }
@@ -268,21 +300,14 @@ impl Driver {
     }
 
     fn expire_requests(&mut self, now: Moment) {
-        let applied = self.raft.status().applied;
-        let lost = |pending: &Pending| pending.at.is_some_and(|(_, index)| index <= applied);
-        let due: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| pending.deadline <= now.instant || lost(pending))
-            .map(|(id, _)| *id)
-            .collect();
+        let over = self.pending.iter().filter(|(_, pending)| pending.deadline <= now.instant);
+        let due: Vec<u64> = over.map(|(id, _)| *id).collect();
         for id in due {
-            let never = self.waiting.contains(&id);
             let Some(pending) = self.pending.remove(&id) else { continue };
             if let Request::LeaseRevoke { id } = &pending.request {
                 self.revoking.remove(id);
             }
-            let error = if never || lost(&pending) { Error::NoLeader } else { Error::Timeout };
+            let error = if pending.sent.is_none() { Error::NoLeader } else { Error::Timeout };
             pending.waiter.refuse(error);
         }
         self.waiting.retain(|id| self.pending.contains_key(id));
@@ -294,8 +319,8 @@ impl Driver {
             }
         }
         self.reads = kept;
-        let over = self.unasked.extract_if(.., |(_, asked)| asked.deadline <= now.instant);
-        over.for_each(|(_, asked)| _ = asked.reply.send(Err(Error::NoLeader.into())));
+        let over = self.unasked.extract_if(.., |asked| asked.deadline <= now.instant);
+        over.for_each(|asked| _ = asked.reply.send(Err(Error::NoLeader.into())));
         let over = self.asked.extract_if(|_, asked| asked.deadline <= now.instant);
         over.for_each(|(_, asked)| _ = asked.reply.send(Err(Error::Timeout.into())));
         if let Some(moving) = self.moving.take_if(|moving| moving.deadline <= now.instant) {
@@ -310,7 +335,6 @@ impl Driver {
                 break;
             }
             self.propose_waiting();
-            self.ask_again(now);
             self.ask_reads();
             let Some(ready) = self.raft.ready() else { break };
             self.carry_out(Box::new(ready), now);
@@ -353,11 +377,7 @@ impl Driver {
             self.send(message);
         }
         self.apply(std::mem::take(&mut ready.committed), now);
-        for id in std::mem::take(&mut ready.refused) {
-            if self.pending.contains_key(&id) {
-                self.waiting.push_back(id);
-            }
-        }
+        self.propose_refused(&ready.refused);
         self.receive_snapshot(&mut ready, now);
         self.confirmed.append(&mut ready.reads);
         self.answer_reads();
@@ -368,7 +388,7 @@ impl Driver {
         let mut answers = Vec::new();
         for entry in &entries {
             match &entry.payload {
-                Payload::Empty => {}
+                Payload::Empty => self.propose_lost(entry.term),
                 Payload::Change(change) => self.apply_change(entry, change),
                 Payload::Data(data) => {
                     let Some((stamp, body)) = Request::stamp(data) else { continue };
@@ -431,6 +451,8 @@ impl Driver {
         self.leads = leads;
         if status.leader != self.leader {
             self.leader = status.leader;
+            self.ask_other_leader();
+            self.ask_again(now);
             let again = std::mem::take(&mut self.asked_reads).into_values().flatten();
             self.reads.extend(again);
         }
@@ -453,8 +475,8 @@ impl Driver {
         self.waiting.clear();
         let reads = self.reads.drain(..).chain(self.asked_reads.drain().flat_map(|(_, reads)| reads));
         reads.for_each(|(reply, _)| _ = reply.send(Err(error.clone())));
-        let asked = self.asked.drain().chain(self.unasked.drain(..).map(|(_, asked)| (0, asked)));
-        asked.for_each(|(_, asked)| _ = asked.reply.send(Err(error.clone().into())));
+        let asked = self.asked.drain().map(|(_, asked)| asked).chain(self.unasked.drain(..));
+        asked.for_each(|asked| _ = asked.reply.send(Err(error.clone().into())));
         self.lose_changes();
     }
 

@@ -46,8 +46,11 @@ impl Driver {
             }
             Frame::Ask { from, id, ask } => self.answer(ask, AskedBy::Other(from, id), now),
             Frame::Tell { id, told } => {
-                if let Some(asked) = self.asked.remove(&id) {
-                    _ = asked.reply.send(told);
+                let Some(asked) = self.asked.remove(&id) else { return };
+                match told {
+                    // It does not lead any more, and did nothing: whoever does is asked.
+                    Err(ClusterError::Store(Error::NoLeader)) => self.unasked.push(asked),
+                    told => _ = asked.reply.send(told),
                 }
             }
         }
@@ -58,20 +61,20 @@ impl Driver {
         if self.leads {
             return self.answer(ask, AskedBy::Own(reply), now);
         }
-        let asked = Asked { reply, deadline: now.instant + ASK_TIMEOUT };
-        self.ask_leader(ask, asked);
+        self.ask_leader(Asked { ask, reply, deadline: now.instant + ASK_TIMEOUT });
     }
 
-    fn ask_leader(&mut self, ask: Ask, asked: Asked) {
+    fn ask_leader(&mut self, asked: Asked) {
         let leader = self.raft.status().leader;
         if leader == 0 && self.unasked.len() < MAX_UNASKED {
-            return self.unasked.push((ask, asked));
+            return self.unasked.push(asked);
         }
         if leader == 0 {
             _ = asked.reply.send(Err(Error::NoLeader.into()));
             return;
         }
         let (from, id) = (self.own.id, self.session ^ self.fresh_id());
+        let ask = asked.ask.clone();
         self.asked.insert(id, asked);
         self.transport.send(MemberId(leader), Frame::Ask { from, id, ask }.encode());
     }
@@ -81,12 +84,18 @@ impl Driver {
         if self.unasked.is_empty() || self.raft.status().leader == 0 {
             return;
         }
-        for (ask, asked) in std::mem::take(&mut self.unasked) {
+        for asked in std::mem::take(&mut self.unasked) {
             match self.leads {
-                true => self.answer(ask, AskedBy::Own(asked.reply), now),
-                false => self.ask_leader(ask, asked),
+                true => self.answer(asked.ask, AskedBy::Own(asked.reply), now),
+                false => self.ask_leader(asked),
             }
         }
+    }
+
+    /// Leadership changed: what can be asked twice is asked again.
+    pub(super) fn ask_other_leader(&mut self) {
+        let twice = |asked: &Asked| matches!(asked.ask, Ask::KeepAlive(_) | Ask::LeaseStatus(_));
+        self.unasked.extend(self.asked.extract_if(|_, asked| twice(asked)).map(|(_, asked)| asked));
     }
 
     pub(super) fn tell(&mut self, from: AskedBy, told: Result<Told, ClusterError>) {

@@ -131,6 +131,7 @@ impl Driver {
         self.transport.members(self.members.cluster_id, self.own.id, &self.members.to_vec());
         self.shared.set_members(&self.members);
         self.applier.replace(state, meta.compacted);
+        self.give_up_sent();
         Ok(())
     }
 }
