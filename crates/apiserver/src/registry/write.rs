@@ -150,6 +150,7 @@ impl<'a> WriteContext<'a> {
     pub async fn admit(&self, attributes: &mut Attributes<'_>) -> ApiResult<()> {
         let outcome = self.admission.admit(attributes, self.registry).await;
         attributes.warnings.drain(..).for_each(|warning| self.warnings.add(warning));
+        self.warnings.annotate(attributes.audit_annotations.drain(..));
         outcome
     }
 
@@ -157,6 +158,7 @@ impl<'a> WriteContext<'a> {
     pub async fn validate_admission(&self, attributes: &mut Attributes<'_>) -> ApiResult<()> {
         let outcome = self.admission.validate(attributes, self.registry).await;
         attributes.warnings.drain(..).for_each(|warning| self.warnings.add(warning));
+        self.warnings.annotate(attributes.audit_annotations.drain(..));
         outcome
     }
 

@@ -12,9 +12,8 @@ mod target;
 mod trust;
 
 pub use client::WebhookClient;
-pub use error::CallError;
 pub use resolver::{ClusterServices, ServiceResolver};
-pub use target::{ServiceTarget, Target};
+pub use target::Target;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -18,6 +18,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The webhook's policy ignores it.
+    pub fn is_ignored(&self, hook: &Hook) -> bool {
+        matches!(self, Self::Calling(_)) && hook.ignore_failures
+    }
+
     /// The error for the client; `None` if the webhook's policy ignores it.
     pub fn into_error(self, hook: &Hook) -> Option<ApiError> {
         match self {

@@ -76,7 +76,7 @@ impl Admission for ValidatingAdmissionWebhook {
         }
         let answers = join_all(calls).await;
         let mut refused = None;
-        for ((hook, _), answer) in relevant.iter().zip(answers) {
+        for (index, ((hook, _), answer)) in relevant.iter().zip(answers).enumerate() {
             let error = match answer {
                 Ok(answer) => {
                     attributes.warnings.extend(answer.warnings);
@@ -85,7 +85,14 @@ impl Admission for ValidatingAdmissionWebhook {
                     attributes.audit_annotations.extend(named);
                     answer.denial.map(|status| review::refusal(&hook.name, &status))
                 }
-                Err(failure) => failure.into_error(hook),
+                Err(failure) => {
+                    if failure.is_ignored(hook) {
+                        let place =
+                            format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
+                        attributes.audit_annotations.push((place, hook.name.clone()));
+                    }
+                    failure.into_error(hook)
+                }
             };
             if refused.is_none() {
                 refused = error;
