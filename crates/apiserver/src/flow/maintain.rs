@@ -16,6 +16,13 @@ const SCHEMAS: &str = "flowschemas";
 const LEVELS: &str = "prioritylevelconfigurations";
 /// How often seats are lent anew (`borrowingAdjustmentPeriod`).
 const BORROWING_PERIOD: Duration = Duration::from_secs(10);
+/// So many of those periods from one look at the server's own objects to the next (upstream: a minute).
+const PERIODS_TO_KEEP_UP: u32 = 6;
+const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
+/// Objects whose spec is not for users to change.
+const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
+/// What a default server has.
+const OBJECTS: &str = include_str!("../bootstrap/objects.json");
 /// Changes so close together are looked at once when statuses are written.
 const STATUS_DELAY: Duration = Duration::from_millis(500);
 
@@ -73,9 +80,57 @@ async fn follow(core: Arc<Core>, range: KeyRange) {
 async fn lend(core: Arc<Core>) {
     let mut ticks = tokio::time::interval(BORROWING_PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    let own: Vec<serde_json::Value> = serde_json::from_str(OBJECTS).unwrap_or_default();
+    let own: Vec<Value> = own.into_iter().map(Value::from).collect();
+    for period in 0_u32.. {
         ticks.tick().await;
         borrowing::adjust(&core.flow.config.load(), core.flow.seats);
+        if period % PERIODS_TO_KEEP_UP == 0
+            && let Err(error) = keep_up(&core.registry, &own).await
+        {
+            tracing::warn!(error = %error.message, "flow control objects not kept up");
+        }
+    }
+}
+
+/// Brings back the server's own objects, and their specs unless users have taken them over.
+async fn keep_up(registry: &Registry, own: &[Value]) -> ApiResult<()> {
+    for object in own {
+        let kind = match text(object, "kind") {
+            "FlowSchema" => SCHEMAS,
+            "PriorityLevelConfiguration" => LEVELS,
+            _ => continue,
+        };
+        let Some(served) = registry.stored_resource(GROUP, kind) else { continue };
+        let name = meta::name(object);
+        let outcome = match registry.find(GROUP, kind, "", name)? {
+            None => registry.own().create(&served, "", object.clone()).await,
+            Some(live) if is_ours(&live) && live.get("spec") != object.get("spec") => {
+                let transform = |live: Option<&Value>| {
+                    let mut next = live.cloned().unwrap_or_default();
+                    next.insert("spec", object["spec"].clone());
+                    Ok(next)
+                };
+                let transform: &Transform<'_> = &transform;
+                registry.own().update(&served, "", ("", name), transform).await
+            }
+            Some(_) => continue,
+        };
+        match outcome {
+            Err(error) if error.code != 404 && error.code != 409 => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the server keeps the spec: mandatory objects, and others until their annotation says no.
+fn is_ours(live: &Value) -> bool {
+    let annotation = live.map_at("metadata.annotations").and_then(|a| a.get_str(AUTOUPDATE));
+    match annotation {
+        _ if MANDATORY.contains(&meta::name(live)) => true,
+        Some(text) => text == "true",
+        None => live.int_at("metadata.generation") == Some(1),
     }
 }
 

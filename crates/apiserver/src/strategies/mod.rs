@@ -11,6 +11,7 @@ mod limit_ranges;
 mod namespaces;
 mod pods;
 mod secrets;
+mod service_families;
 mod services;
 mod storage_drivers;
 mod traits;

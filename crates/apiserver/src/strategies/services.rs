@@ -283,10 +283,10 @@ impl<'a> Taking<'a> {
         }
         normalize_ips(service);
         check_addresses(service)?;
-        let families = self.from.families();
+        let available = self.from.families();
         let given: Vec<String> =
             service.items_at("spec.clusterIPs").iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        let wanted = self.families(service, &given, &families);
+        let wanted = super::service_families::fill(service, &given, &available)?;
         if given.first().is_some_and(|ip| ip == NONE) {
             return Ok(());
         }
@@ -324,56 +324,6 @@ impl<'a> Taking<'a> {
                 Err(ApiError::invalid("", "Service", meta::name(service), &[error]))
             }
         }
-    }
-
-    /// Fills `ipFamilyPolicy` and `ipFamilies`, and gives the latter.
-    fn families(&self, service: &mut Value, given: &[String], available: &[&'static str]) -> Vec<String> {
-        let headless = given.first().is_some_and(|ip| ip == NONE);
-        let no_selector = service["spec"]["selector"].is_zero();
-        let mut families: Vec<String> =
-            service.items_at("spec.ipFamilies").iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        if families.is_empty() {
-            families = given
-                .iter()
-                .filter_map(|ip| ip.parse::<IpAddr>().ok())
-                .map(|ip| if ip.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned())
-                .collect();
-        }
-        let default = available.first().copied().unwrap_or("IPv4");
-        let policy = service.str_at("spec.ipFamilyPolicy").unwrap_or_default().to_owned();
-        if policy.is_empty() {
-            let dual = families.len() > 1 || given.len() > 1;
-            let policy = match (dual, headless && no_selector && families.is_empty()) {
-                (true, _) => "RequireDualStack",
-                (_, true) => "RequireDualStack",
-                _ => "SingleStack",
-            };
-            service.set("spec.ipFamilyPolicy", policy);
-        }
-        if families.is_empty() {
-            families.push(default.to_owned());
-        }
-        let policy = service.str_at("spec.ipFamilyPolicy").unwrap_or_default();
-        let both = match policy {
-            "PreferDualStack" => available.len() > 1,
-            "RequireDualStack" => available.len() > 1 || (headless && no_selector),
-            _ => false,
-        };
-        if both && families.len() == 1 {
-            families.push(if families[0] == "IPv4" { "IPv6" } else { "IPv4" }.to_owned());
-        }
-        if headless
-            && no_selector
-            && available.len() == 1
-            && families.len() == 2
-            && policy == "RequireDualStack"
-        {
-            // Endpoints of such a service are not ours to choose; one family is what the cluster has.
-            families.truncate(1);
-            service.set("spec.ipFamilyPolicy", "SingleStack");
-        }
-        service.set("spec.ipFamilies", families.clone());
-        families
     }
 
     /// Fills node ports.
