@@ -1,5 +1,6 @@
 //! What mutations make of an object.
 
+use merge::typed::Duplicates;
 use schema::{Kind, ListType, MapType, Node, Value};
 
 use super::json::to_json;
@@ -9,17 +10,23 @@ const MAX_DEPTH: usize = 100;
 
 /// The object with an ApplyConfiguration laid over it. `result` is a constructed `Object`.
 pub fn apply_configuration(object: &Value, result: &cel::Value, root: Node<'_>) -> Result<Value, String> {
-    check_names(result, "Object", 0)?;
+    check_names(result, "Object", 0).map_err(|why| format!("type mismatch: {why}"))?;
     let applied = to_json(result)?;
+    merged(object, &applied, root).map_err(|why| format!("error applying patch: {why}"))
+}
+
+fn merged(object: &Value, applied: &Value, root: Node<'_>) -> Result<Value, String> {
+    merge::typed::validate(root, applied, Duplicates::Refused)
+        .map_err(|why| format!("failed to convert patch object to typed object: {why}"))?;
     let mut atomics = Vec::new();
-    find_atomics(root, &applied, &mut String::new(), &mut atomics);
+    find_atomics(root, applied, &mut String::new(), &mut atomics);
     if !atomics.is_empty() {
         return Err(format!(
             "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {}",
             atomics.join(", ")
         ));
     }
-    Ok(merge::typed::merge(root, object, &applied))
+    Ok(merge::typed::merge(root, object, applied))
 }
 
 /// Objects must be constructed by the type that their place names: `Object.spec.template`.
@@ -53,11 +60,10 @@ fn check_names(value: &cel::Value, expected: &str, depth: usize) -> Result<(), S
 fn find_atomics(node: Node<'_>, value: &Value, path: &mut String, found: &mut Vec<String>) {
     let len = path.len();
     match (node.kind(), value) {
-        (Kind::List(_), Value::List(_)) if node.list_type() == ListType::Atomic => found.push(path.clone()),
-        (Kind::Map(_) | Kind::Object(_), Value::Map(_)) if node.map_type() == MapType::Atomic => {
-            found.push(path.clone());
-        }
         (Kind::List(items), Value::List(list)) => {
+            if node.list_type() == ListType::Atomic {
+                found.push(path.clone());
+            }
             for (i, item) in list.iter().enumerate() {
                 path.push_str(&format!("[{i}]"));
                 find_atomics(items, item, path, found);
@@ -65,15 +71,14 @@ fn find_atomics(node: Node<'_>, value: &Value, path: &mut String, found: &mut Ve
             }
         }
         (Kind::Object(_) | Kind::Map(_), Value::Map(map)) => {
+            if node.map_type() == MapType::Atomic {
+                found.push(path.clone());
+            }
             for (key, value) in map {
-                let below = match node.kind() {
-                    Kind::Map(values) => Some(values),
-                    _ => node.field(key).map(|field| field.node()),
-                };
-                let Some(below) = below else { continue };
+                let Some(field) = node.field(key) else { continue };
                 path.push('.');
                 path.push_str(key);
-                find_atomics(below, value, path, found);
+                find_atomics(field.node(), value, path, found);
                 path.truncate(len);
             }
         }
@@ -98,7 +103,7 @@ pub fn json_patch(object: &Value, result: &cel::Value) -> Result<Value, String> 
     match merge::json_patch(&mut patched, &Value::List(patch)) {
         Ok(()) => Ok(patched),
         Err(merge::JsonPatchError::Apply(words)) if words.ends_with("test failed") => Ok(object.clone()),
-        Err(error) => Err(format!("JSON Patch: {error}")),
+        Err(error) => Err(format!("JSONPath: {error}")),
     }
 }
 
@@ -134,7 +139,8 @@ mod tests {
         let spec = object("Object.spec", vec![("containers", cel::Value::list(vec![container]))]);
         assert_eq!(
             apply_configuration(&pod, &object("Object", vec![("spec", spec)]), schema.root()).unwrap_err(),
-            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.containers[0].args"
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: \
+             .spec.containers[0].args"
         );
     }
 
