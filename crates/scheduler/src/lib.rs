@@ -23,7 +23,7 @@ pub use snapshot::Snapshot;
 pub use waiting::WaitingPods;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::TaskScope;
 use client::{EventRecorder, Informers};
@@ -65,19 +65,16 @@ pub fn run(
     scope: &TaskScope,
 ) -> Result<(), Error> {
     let recorder = EventRecorder::new(client.clone(), "default-scheduler", "", scope);
-    let lister = Arc::new(Informed::new(informers));
+    // The queue needs the profiles, their plugins need what tells the queue: it is told once it is there.
+    let late: Arc<OnceLock<queue::Queue>> = Arc::default();
+    let told = late.clone();
+    let tell = move |event| told.get().into_iter().for_each(|queue: &queue::Queue| queue.move_for(event));
+    let lister = Arc::new(Informed::new(informers, tell));
     let handles =
         plugins::Handles { client: client.clone(), recorder: Some(recorder.clone()), lister: lister.clone() };
-    let mut profiles = HashMap::new();
-    for profile in &config.profiles {
-        let plugins = profile.select(plugins::registry(&handles), extra)?;
-        let built = Arc::new(Profile::new(&profile.scheduler_name, plugins)?);
-        if profiles.insert(profile.scheduler_name.clone(), built).is_some() {
-            return Err(Error::DuplicateProfile(profile.scheduler_name.clone()));
-        }
-    }
-    let profiles = Arc::new(profiles);
+    let profiles = profiles(config, &handles, extra)?;
     let queue = queue::Queue::new(profiles.clone());
+    let _ = late.set(queue.clone());
     let cache = Arc::new(Mutex::new(snapshot::Cache::default()));
     let pods = informers.get::<Pod>();
     let nodes = informers.get::<Node>();
@@ -99,4 +96,20 @@ pub fn run(
         scheduler.run().await;
     });
     Ok(())
+}
+
+fn profiles(
+    config: &Config,
+    handles: &plugins::Handles,
+    extra: &[Arc<dyn Plugin>],
+) -> Result<queue::Profiles, Error> {
+    let mut profiles = HashMap::new();
+    for profile in &config.profiles {
+        let plugins = profile.select(plugins::registry(handles), extra)?;
+        let built = Arc::new(Profile::new(&profile.scheduler_name, plugins)?);
+        if profiles.insert(profile.scheduler_name.clone(), built).is_some() {
+            return Err(Error::DuplicateProfile(profile.scheduler_name.clone()));
+        }
+    }
+    Ok(Arc::new(profiles))
 }

@@ -18,6 +18,7 @@ mod taint_toleration;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topology_spread;
+mod volume_binding;
 
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ pub fn registry(handles: &Handles) -> Vec<(Arc<dyn Plugin>, i64)> {
         (Arc::new(node_affinity::NodeAffinity), 2),
         (Arc::new(node_ports::NodePorts), 0),
         (Arc::new(fit::NodeResourcesFit), 1),
+        (Arc::new(volume_binding::VolumeBinding::new(client.clone(), lister.clone())), 0),
         (Arc::new(topology_spread::PodTopologySpread), 2),
         (Arc::new(inter_pod_affinity::InterPodAffinity::new(lister.clone())), 2),
         (Arc::new(preemption::DefaultPreemption::new(client.clone(), recorder, lister)), 0),

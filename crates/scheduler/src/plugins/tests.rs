@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use serde_json::{Value, json};
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::{Handles, registry};
 use crate::framework::{CycleState, Diagnosis, Profile};
@@ -18,6 +19,9 @@ use crate::snapshot::Snapshot;
 #[derive(Default)]
 pub struct Listed {
     pub budgets: Vec<Arc<PodDisruptionBudget>>,
+    pub claims: Vec<Arc<PersistentVolumeClaim>>,
+    pub volumes: Vec<Arc<PersistentVolume>>,
+    pub classes: Vec<Arc<StorageClass>>,
 }
 
 impl Lister for Listed {
@@ -28,17 +32,42 @@ impl Lister for Listed {
     fn budgets(&self, _: &str) -> Vec<Arc<PodDisruptionBudget>> {
         self.budgets.clone()
     }
+
+    fn claim(&self, _: &str, name: &str) -> Option<Arc<PersistentVolumeClaim>> {
+        self.claims.iter().find(|claim| claim.metadata.name.as_deref() == Some(name)).cloned()
+    }
+
+    fn volume(&self, name: &str) -> Option<Arc<PersistentVolume>> {
+        self.volumes.iter().find(|volume| volume.metadata.name.as_deref() == Some(name)).cloned()
+    }
+
+    fn volumes(&self) -> Vec<Arc<PersistentVolume>> {
+        self.volumes.clone()
+    }
+
+    fn class(&self, name: &str) -> Option<Arc<StorageClass>> {
+        self.classes.iter().find(|class| class.metadata.name.as_deref() == Some(name)).cloned()
+    }
+
+    fn changes(&self) -> tokio::sync::watch::Receiver<()> {
+        tokio::sync::watch::channel(()).1
+    }
 }
 
 /// The default profile, with an API that cannot be reached.
 pub fn profile() -> Profile {
+    profile_with(Listed::default())
+}
+
+/// The same, over these objects.
+pub fn profile_with(listed: Listed) -> Profile {
     let client = kube::Client::new(
         tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no server"))
         }),
         "default",
     );
-    let handles = Handles { client, recorder: None, lister: Arc::new(Listed::default()) };
+    let handles = Handles { client, recorder: None, lister: Arc::new(listed) };
     Profile::new("default-scheduler", registry(&handles)).unwrap()
 }
 
@@ -203,5 +232,68 @@ async fn a_group_is_spread_over_domains() {
         if spec.to_string().contains("ScheduleAnyway") {
             assert!(scores[1].total > scores[0].total, "the emptier zone is better: {scores:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_pod_goes_where_its_volumes_are() {
+    let volume = |name: &str, zone: &str, size: &str, extra: Value| {
+        let mut spec = json!({"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions":
+                [{"key": "zone", "operator": "In", "values": [zone]}]}]}}});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let value = json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Available"}});
+        Arc::new(serde_json::from_value::<PersistentVolume>(value).unwrap())
+    };
+    let claim = |class: &str, volume: Option<&str>| {
+        let done = volume.map(|_| json!({"pv.kubernetes.io/bind-completed": "yes"}));
+        let value = json!({"metadata": {"name": "data", "namespace": "d", "annotations": done},
+            "spec": {"storageClassName": class, "volumeName": volume, "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "5Gi"}}}});
+        Arc::new(serde_json::from_value::<PersistentVolumeClaim>(value).unwrap())
+    };
+    let class = |name: &str, provisioner: &str, mode: &str| {
+        let value =
+            json!({"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode});
+        Arc::new(serde_json::from_value::<StorageClass>(value).unwrap())
+    };
+    let kept = json!({"claimRef": {"namespace": "d", "name": "other"}});
+    let (none, elsewhere) = (
+        "node(s) didn't find available persistent volumes to bind",
+        "node(s) didn't match PersistentVolume's node affinity",
+    );
+    let table = [
+        ("bound here", claim("local", Some("v")), volume("v", "1", "9Gi", json!({})), "ok"),
+        ("bound elsewhere", claim("local", Some("v")), volume("v", "2", "9Gi", json!({})), elsewhere),
+        ("waits, found", claim("local", None), volume("v", "1", "9Gi", json!({})), "ok"),
+        ("waits, elsewhere", claim("local", None), volume("v", "2", "9Gi", json!({})), none),
+        ("waits, too small", claim("local", None), volume("v", "1", "4Gi", json!({})), none),
+        ("waits, taken", claim("local", None), volume("v", "1", "9Gi", kept), none),
+        ("made on demand", claim("made", None), volume("v", "2", "9Gi", json!({})), "ok"),
+        (
+            "bound at once",
+            claim("fast", None),
+            volume("v", "1", "9Gi", json!({})),
+            "pod has unbound immediate PersistentVolumeClaims",
+        ),
+    ];
+    for (name, claim, volume, expected) in table {
+        let wait = "WaitForFirstConsumer";
+        let classes = vec![
+            class("local", "kubernetes.io/no-provisioner", wait),
+            class("made", "example.com/disk", wait),
+            class("fast", "example.com/disk", "Immediate"),
+        ];
+        let listed = Listed { claims: vec![claim], volumes: vec![volume], classes, ..Listed::default() };
+        let profile = profile_with(listed);
+        let pod =
+            pod("p", json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}));
+        let snapshot = Snapshot::new(vec![Arc::new(node(json!({"zone": "1"}), json!({}), "2"))]);
+        let mut state = CycleState::default();
+        let verdict = profile
+            .run_pre_filter(&mut state, &pod, &snapshot)
+            .and_then(|_| profile.run_filter(&state, &pod, &snapshot.nodes()[0]))
+            .and_then(|()| profile.run_reserve(&mut state, &pod, "n1"));
+        assert_eq!(verdict.map_or_else(|status| status.message(), |()| "ok".to_owned()), expected, "{name}");
     }
 }

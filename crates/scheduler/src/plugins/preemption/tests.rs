@@ -105,7 +105,8 @@ async fn budgets_are_broken_last() {
         "spec": {"selector": {"matchLabels": {"name": "b1"}}},
         "status": {"disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1},
     });
-    let listed = || Listed { budgets: vec![Arc::new(serde_json::from_value(budget.clone()).unwrap())] };
+    let budgets = vec![Arc::new(serde_json::from_value(budget).unwrap())];
+    let listed = || Listed { budgets: budgets.clone(), ..Listed::default() };
     let lone = |name: &str, priority| node(&name[..1], &[pod(name, priority, "2", json!({}))]);
     let high = pod("p", 100, "1", json!({}));
     assert_eq!(preempt(&high, vec![lone("a1", 9), lone("b1", 1)], listed()).await, "a: a1");
