@@ -52,6 +52,8 @@ pub struct Core {
     pub issuer: Option<Arc<dyn crate::subresource::TokenIssuer>>,
     /// The address that clients are told.
     pub advertise: std::net::SocketAddr,
+    /// When this server was made.
+    pub started: jiff::Timestamp,
     /// Owner of every task; watches end with it.
     pub scope: TaskScope,
 }

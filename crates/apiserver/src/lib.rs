@@ -23,6 +23,7 @@ mod health;
 mod http;
 mod metrics;
 mod openapi_docs;
+mod operation;
 pub mod options;
 mod outbound;
 mod proxy;

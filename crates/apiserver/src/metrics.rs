@@ -35,20 +35,29 @@ struct Durations {
 #[derive(Debug, Default)]
 pub struct Metrics {
     requests: Mutex<BTreeMap<Series, Durations>>,
-    in_flight: AtomicI64,
+    /// Reads and writes being served, and those that last as long as they like.
+    reading: AtomicI64,
+    mutating: AtomicI64,
+    long_running: AtomicI64,
 }
 
 /// Measures one request.
 pub struct Timer<'a> {
+    gauge: &'a AtomicI64,
     metrics: &'a Metrics,
     since: Instant,
 }
 
 impl Metrics {
     /// A request has begun.
-    pub fn start(&self, _: &RequestInfo) -> Timer<'_> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Timer { metrics: self, since: Instant::now() }
+    pub fn start(&self, info: &RequestInfo) -> Timer<'_> {
+        let gauge = match (info.is_long_running(), info.is_read_only()) {
+            (true, _) => &self.long_running,
+            (false, true) => &self.reading,
+            (false, false) => &self.mutating,
+        };
+        gauge.fetch_add(1, Ordering::Relaxed);
+        Timer { gauge, metrics: self, since: Instant::now() }
     }
 
     /// The text of `/metrics`.
@@ -80,10 +89,21 @@ impl Metrics {
         }
         out.push_str("# HELP apiserver_current_inflight_requests Requests being served.\n");
         out.push_str("# TYPE apiserver_current_inflight_requests gauge\n");
-        let _ =
-            writeln!(out, "apiserver_current_inflight_requests {}", self.in_flight.load(Ordering::Relaxed));
+        for (kind, gauge) in [("readOnly", &self.reading), ("mutating", &self.mutating)] {
+            let count = gauge.load(Ordering::Relaxed);
+            let _ = writeln!(out, "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {count}");
+        }
+        out.push_str("# HELP apiserver_longrunning_requests Long-running requests being served.\n");
+        out.push_str("# TYPE apiserver_longrunning_requests gauge\n");
+        let count = self.long_running.load(Ordering::Relaxed);
+        let _ = writeln!(out, "apiserver_longrunning_requests{{component=\"apiserver\"}} {count}");
         out
     }
+}
+
+/// True for text that needs no quoting in a label.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
 }
 
 fn labels(series: &Series, code: bool) -> String {
@@ -107,7 +127,10 @@ impl Timer<'_> {
         let seconds = self.since.elapsed().as_secs_f64();
         let mut requests = self.metrics.requests.lock();
         let mut series = Series { verb: info.verb, code, ..Series::default() };
-        if info.is_resource && code != 404 {
+        let refused = matches!(code, 401 | 403 | 404);
+        let named = [&info.group, &info.version, &info.resource, &info.subresource];
+        // What a stranger calls a resource is not repeated: it may be anything.
+        if info.is_resource && !refused && named.iter().all(|name| is_plain(name)) {
             series.group.clone_from(&info.group);
             series.version.clone_from(&info.version);
             series.resource.clone_from(&info.resource);
@@ -127,6 +150,6 @@ impl Timer<'_> {
 
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
-        self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -31,7 +31,6 @@ pub struct Security {
 impl Security {
     /// Makes the parts; `scope` owns their tasks.
     pub fn new(options: &Options, registry: &Arc<Registry>, scope: &TaskScope) -> Result<Self, Error> {
-        refuse_missing(options)?;
         let accounts = Arc::new(ServiceAccountTokens::new(registry.clone(), options)?);
         let (authn, tokens) = authn::authenticators(options, registry, &accounts, scope)?;
         let rbac = Rbac::new(registry.clone(), scope);
@@ -59,16 +58,5 @@ impl Security {
             webhooks,
             issuer: accounts.can_issue().then_some(accounts as Arc<dyn TokenIssuer>),
         })
-    }
-}
-
-/// What has been asked for and is not there must not be passed over.
-fn refuse_missing(options: &Options) -> Result<(), Error> {
-    let asked = [
-        ("runtime-config", !options.runtime_config.is_empty()),
-    ];
-    match asked.into_iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(Error::Flag { flag, reason: "not implemented yet".to_owned() }),
-        None => Ok(()),
     }
 }

@@ -41,7 +41,10 @@ impl Server {
         scope: &TaskScope,
     ) -> Result<Self, Error> {
         let scope = scope.child("apiserver");
-        let mut registry = Registry::new(store.clone(), ResourceTable::builtin(Catalog::builtin()), clock);
+        let table = ResourceTable::builtin(Catalog::builtin());
+        let table = crate::operation::apply_runtime_config(table, &options.runtime_config)?;
+        let mut registry = Registry::new(store.clone(), table, clock);
+        registry.event_ttl_s = options.event_ttl_s;
         registry.encryption = crate::encryption::Encryption::new(&options, &scope)?;
         if let Some(encryption) = &registry.encryption {
             encryption.open_all(&*store)?;
@@ -70,6 +73,7 @@ impl Server {
             client_authorities: crate::tls::ClientAuthorities::new(&options)?,
             kubelet: KubeletClient::new(&options)?,
             issuer: security.issuer,
+            started: jiff::Timestamp::now(),
             advertise,
             scope,
             registry,
@@ -79,6 +83,7 @@ impl Server {
         crate::bootstrap::run(&server.core).await?;
         crate::flow::run(&server.core);
         crate::bootstrap::keep_authentication_map(&server.core);
+        crate::operation::run_identity(&server.core);
         crate::crd::run(&server.core, &server.core.scope).await?;
         crate::aggregation::run(&server.core, &server.core.scope)?;
         server.core.health.set_started();

@@ -10,18 +10,21 @@ use crate::http::{Body, respond};
 use crate::status::{ApiError, ApiResult};
 
 /// Paths listed at `/`.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 15] = [
     "/.well-known/openid-configuration",
     "/api",
     "/api/v1",
     "/apis",
     "/apis/",
+    "/configz",
     "/healthz",
+    "/flagz",
     "/livez",
     "/metrics",
     "/openapi/v3",
     "/openid/v1/jwks",
     "/readyz",
+    "/statusz",
     "/version",
 ];
 
@@ -31,12 +34,16 @@ pub(super) async fn serve(call: &Call<'_>, _: Body) -> ApiResult<Response<Body>>
     if let Some(response) = call.core.health.serve(trimmed, call.query) {
         return Ok(response);
     }
+    if let Some(response) = crate::operation::serve_page(call.core, trimmed) {
+        return Ok(response);
+    }
     match trimmed {
         "/" | "" => return Ok(respond::json(200, &value!({"paths": (index(call))}))),
         "/version" => return Ok(respond::json(200, &version())),
         "/metrics" => {
             let mut text = call.core.metrics.render();
             call.core.flow.render_metrics(&mut text);
+            crate::operation::render_process(call.core, &mut text);
             return Ok(respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text));
         }
         "/.well-known/openid-configuration" | "/openid/v1/jwks" => return openid(call, trimmed),

@@ -35,7 +35,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// After the system had no file descriptors left, the pause before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until the scope is cancelled, then lets running requests finish for a while.
+/// Serves until the scope is cancelled, and as long as `--shutdown-delay-duration` says after that; then lets running
+/// requests finish for a while.
 pub(crate) async fn serve(
     core: Arc<Core>,
     listener: TcpListener,
@@ -46,9 +47,17 @@ pub(crate) async fn serve(
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let token = scope.token().clone();
+    let delay = Duration::from_secs(core.options.shutdown_delay_s);
+    // Load balancers are told first, and may send requests until they have noticed.
+    let stopping = async {
+        token.cancelled().await;
+        core.health.set_stopping();
+        tokio::time::sleep(delay).await;
+    };
+    tokio::pin!(stopping);
     loop {
         let accepted = tokio::select! {
-            () = token.cancelled() => break,
+            () = &mut stopping => break,
             accepted = accept(&listener, &places) => accepted,
         };
         let (stream, place) = accepted;
@@ -58,7 +67,6 @@ pub(crate) async fn serve(
             drop(place);
         });
     }
-    core.health.set_stopping();
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
     Ok(())
 }

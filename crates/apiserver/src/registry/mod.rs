@@ -43,6 +43,9 @@ pub use served::{ResourceTable, Served};
 pub use update::{Transform, Update};
 pub use write::{Saved, Warnings, WriteContext, WriteOptions, kind_of};
 
+/// After how many seconds events expire unless the server is told otherwise (`--event-ttl`).
+const DEFAULT_EVENT_TTL_S: i64 = 3600;
+
 /// The objects of a cluster: the store, and the resources that say what is in it.
 ///
 /// Requests come here after authorization and go through admission here. The `get`, `list` and `find` reads are for
@@ -60,6 +63,8 @@ pub struct Registry {
     pub addresses: Arc<Addresses>,
     /// How values are stored; `None`: as they are.
     pub encryption: Option<Arc<crate::encryption::Encryption>>,
+    /// After how many seconds events expire.
+    pub event_ttl_s: i64,
     /// Of objects that expire.
     pub(crate) leases: leases::Leases,
 }
@@ -74,6 +79,7 @@ impl Registry {
             clock,
             addresses: Arc::default(),
             encryption: None,
+            event_ttl_s: DEFAULT_EVENT_TTL_S,
             leases: leases::Leases::default(),
         }
     }

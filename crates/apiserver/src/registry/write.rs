@@ -228,7 +228,10 @@ impl<'a> WriteContext<'a> {
         let encryption = self.registry.encryption.as_deref();
         let (bytes, memo) = stored::encode_sealed(object, &self.served.hub, key, encryption)?;
         let lease = match self.served.strategy.traits().ttl_s {
-            Some(ttl_s) => self.registry.leases.lease_for(&*self.registry.store, ttl_s).await?,
+            Some(_) => {
+                let ttl_s = self.registry.event_ttl_s;
+                self.registry.leases.lease_for(&*self.registry.store, ttl_s).await?
+            }
             None => LeaseId::NONE,
         };
         let put = Put::new(key, bytes).with_memo(memo).with_lease(lease);

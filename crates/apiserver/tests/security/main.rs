@@ -6,5 +6,6 @@ mod encryption;
 mod fake;
 mod identities;
 mod misuse;
+mod operation;
 mod server;
 mod webhooks;

@@ -147,11 +147,6 @@ impl TestServer {
         let answer = self.ask(Method::POST, path, headers, review, identity).await;
         if answer.code == 201 { Ok(answer.json()["status"]["userInfo"].clone()) } else { Err(answer.code) }
     }
-
-    /// The scope of tasks that end with the server.
-    pub fn scope(&self) -> &TaskScope {
-        &self.scope
-    }
 }
 
 impl Drop for TestServer {
