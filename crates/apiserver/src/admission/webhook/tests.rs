@@ -207,3 +207,65 @@ async fn equivalent_versions_are_converted_for_the_rule() {
     assert_eq!(request.str_at("object.apiVersion"), Some("autoscaling/v1"));
     assert_eq!(request.int_at("object.spec.targetCPUUtilizationPercentage"), Some(50));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subresources_are_admitted_with_their_own_kinds() {
+    let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let noted = seen.clone();
+    let server = WebhookServer::start(
+        &[],
+        Arc::new(move |asked| {
+            noted.lock().push(asked.body["request"].clone());
+            reply(asked, value!({"allowed": false, "status": {"message": "not here"}}))
+        }),
+    )
+    .await;
+    let api = Api::start().await;
+    let account = value!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    api.create("/api/v1/namespaces/default/serviceaccounts", &account).await;
+    let pod = value!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}
+    });
+    api.create("/api/v1/namespaces/default/pods", &pod).await;
+    let rule = value!({
+        "operations": ["CREATE", "CONNECT"], "apiGroups": [""], "apiVersions": ["v1"],
+        "resources": ["pods/*", "serviceaccounts/token"]
+    });
+    let hooks = configuration("ValidatingWebhookConfiguration", "sub", &server, rule, Value::map());
+    api.create(VALIDATING, &hooks).await;
+    let binding = value!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}
+    });
+    let eviction = value!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    let token = value!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["a"]}});
+    let pod = "/api/v1/namespaces/default/pods/p";
+    let mut asked = Vec::new();
+    for (path, body, operation, kind) in [
+        (format!("{pod}/exec?command=ls&stdout=true"), None, "CONNECT", "PodExecOptions"),
+        (format!("{pod}/binding"), Some(&binding), "CREATE", "Binding"),
+        (format!("{pod}/eviction"), Some(&eviction), "CREATE", "Eviction"),
+        (
+            "/api/v1/namespaces/default/serviceaccounts/default/token".to_owned(),
+            Some(&token),
+            "CREATE",
+            "TokenRequest",
+        ),
+    ] {
+        let refused = match asked.is_empty() {
+            // Only this one can be tried again and again without doing anything.
+            true => api.until(("POST", &path, body), |a| a.message().contains("denied")).await,
+            false => api.ask("POST", &path, body).await,
+        };
+        let words = "admission webhook \"sub.example.com\" denied the request: not here";
+        assert_eq!((refused.code, refused.message()), (400, words), "{path}");
+        let request = seen.lock().last().unwrap().clone();
+        assert_eq!(request.str_at("operation"), Some(operation));
+        assert_eq!(request.str_at("kind.kind"), Some(kind));
+        assert_eq!(request.str_at("object.kind"), Some(kind));
+        assert_eq!(request.str_at("name"), Some(if kind == "TokenRequest" { "default" } else { "p" }));
+        asked.push(request);
+    }
+    assert_eq!(asked[0]["object"]["command"], value!(["ls"]));
+    assert_eq!(asked[1].str_at("subResource"), Some("binding"));
+}
