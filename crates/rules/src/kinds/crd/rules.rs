@@ -144,7 +144,7 @@ impl Walk<'_, '_> {
         self.total = self.total.saturating_add(cost);
         if cost >= TOTAL_LIMIT / 100 {
             self.dear.push((cost, c.path.to_string()));
-            self.dear.sort_by(|a, b| b.0.cmp(&a.0));
+            self.dear.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
             self.dear.truncate(NAMED_RULES);
         }
     }
