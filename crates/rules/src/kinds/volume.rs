@@ -121,7 +121,7 @@ fn validate_capacity(c: &Cursor<'_>, out: &mut Errors) {
         c.required(out, "");
     }
     if c.value.get("storage").is_none() || c.len() > 1 {
-        let shown = if c.is_empty() { BadValue::null() } else { BadValue::from(c.value) };
+        let shown = if c.value.is_null() { BadValue::null() } else { BadValue::from(c.value) };
         out.push(FieldError::not_supported(&c.path, shown, &["storage"]));
     }
     for (name, value) in c.value.entries() {

@@ -64,7 +64,18 @@ impl Server {
         let rule = if own_rule.iter().any(|g| self.resource.group.starts_with(g)) { any } else { subdomain };
         let mut errors = rules::meta::validate_object_meta(metadata, self.resource.namespaced, rule, &path);
         (self.rules.validate)(&Cursor::root(&object), &self.write(), &mut errors);
-        if errors.is_empty() { Outcome::Stored(object) } else { Outcome::Invalid(errors) }
+        self.outcome(object, errors)
+    }
+
+    fn outcome(&self, mut object: Value, mut errors: Errors) -> Outcome {
+        if errors.is_empty() {
+            if self.resource.plural == "jobs" {
+                rules::kinds::take_template_labels(&mut object);
+            }
+            return Outcome::Stored(object);
+        }
+        rules::show_values(&mut errors, self.resource.schema.root());
+        Outcome::Invalid(errors)
     }
 
     pub fn update(&self, body: &Value, old: &Value) -> Outcome {
@@ -88,7 +99,7 @@ impl Server {
         let mut errors =
             rules::meta::validate_object_meta_update(&object["metadata"], &old["metadata"], &path);
         (self.rules.validate_update)(&Cursor::root(&object), &old, &self.write(), &mut errors);
-        if errors.is_empty() { Outcome::Stored(object) } else { Outcome::Invalid(errors) }
+        self.outcome(object, errors)
     }
 }
 

@@ -23,7 +23,11 @@ impl Admission for Priority {
     }
 
     async fn admit(&self, attributes: &mut Attributes<'_>, registry: &Registry) -> ApiResult<()> {
-        if !attributes.is("", "pods") || attributes.operation != Operation::Create {
+        if !attributes.is("", "pods") {
+            return Ok(());
+        }
+        if attributes.operation == Operation::Update {
+            keep(attributes);
             return Ok(());
         }
         let asked = attributes.object.str_at("spec.priorityClassName").unwrap_or_default().to_owned();
@@ -83,6 +87,15 @@ impl Admission for Priority {
                 )))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// An update that does not say what was computed keeps it.
+fn keep(attributes: &mut Attributes<'_>) {
+    for field in ["spec.priority", "spec.preemptionPolicy"] {
+        if let (None, Some(value)) = (attributes.object.at(field), attributes.old_object.at(field)) {
+            attributes.object.set(field, value);
         }
     }
 }
