@@ -26,11 +26,7 @@ const MIN_TOKEN_S: i64 = 600;
 pub(super) const CLASSES: KindRules = KindRules {
     validate: |class, _, out| validate_class(class, out),
     validate_update: |new, old, _: &Write<'_>, out| {
-        if new.field("parameters").is_empty() != old["parameters"].is_zero()
-            || (!old["parameters"].is_zero() && new.value["parameters"] != old["parameters"])
-        {
-            new.field("parameters").forbidden(out, "updates to parameters are forbidden.");
-        }
+        new.field("parameters").immutable(out, &old["parameters"]);
         new.field("provisioner").immutable(out, &old["provisioner"]);
         if new.value["reclaimPolicy"] != old["reclaimPolicy"] {
             new.field("reclaimPolicy").forbidden(out, "updates to reclaimPolicy are forbidden.");
