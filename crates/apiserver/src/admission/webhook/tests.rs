@@ -269,3 +269,43 @@ async fn subresources_are_admitted_with_their_own_kinds() {
     assert_eq!(asked[0]["object"]["command"], value!(["ls"]));
     assert_eq!(asked[1].str_at("subResource"), Some("binding"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn built_in_plugins_bear_being_asked_twice() {
+    let server = WebhookServer::start(
+        &[],
+        Arc::new(|asked| {
+            let image = asked.body["request"]["object"]["spec"]["initContainers"].is_null();
+            let container = value!([{"op": "add", "path": "/spec/initContainers", "value": [{"name": "i", "image": "x"}]}]);
+            reply(asked, if image { patch(&container) } else { value!({"allowed": true}) })
+        }),
+    )
+    .await;
+    let api = Api::start().await;
+    let account = value!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    api.create("/api/v1/namespaces/default/serviceaccounts", &account).await;
+    let hooks = configuration(
+        "MutatingWebhookConfiguration",
+        "init",
+        &server,
+        rule(&["CREATE"], "pods"),
+        Value::map(),
+    );
+    api.create(MUTATING, &hooks).await;
+    let pod = value!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}], "priorityClassName": "system-node-critical"}
+    });
+    let path = "/api/v1/namespaces/default/pods?dryRun=All";
+    let answer = api.until(("POST", path, Some(&pod)), |a| !a.body["spec"]["initContainers"].is_null()).await;
+    assert_eq!(answer.code, 201, "{}", answer.message());
+    let spec = &answer.body["spec"];
+    assert_eq!(spec.items_at("volumes").len(), 1);
+    for list in ["initContainers", "containers"] {
+        let container = &spec.items_at(list)[0];
+        assert_eq!(container.items_at("volumeMounts").len(), 1, "{list}");
+        // What the webhook brought has its defaults, too.
+        assert_eq!(container.str_at("terminationMessagePolicy"), Some("File"));
+    }
+    assert_eq!(spec.items_at("tolerations").len(), 2);
+}
