@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures of the README, measured on this machine.
 
+mod etcd;
 mod idle;
 mod pods;
 mod start;
@@ -37,6 +38,7 @@ const MEASUREMENTS: &[(&str, Measurement, bool)] = &[
     ("idle", idle::measure, true),
     ("size", size, true),
     ("build", build, false),
+    ("etcd", etcd::measure, false),
 ];
 
 /// Runs the named measurements, or all that are quick, and prints a table.

@@ -29,7 +29,7 @@ pub enum Component {
     Apiserver(Box<apiserver::Flags>),
     /// Serve the etcd v3 API
     #[command(name = "etcd")]
-    Etcd(etcd::Flags),
+    Etcd(Box<etcd::Flags>),
     /// Schedule pods
     #[command(name = "kube-scheduler")]
     Scheduler(scheduler::Flags),
@@ -52,6 +52,7 @@ pub enum Component {
 pub fn prepare(name: &str, args: Vec<OsString>) -> Result<Vec<OsString>, String> {
     match name {
         "kube-apiserver" => go_flags::normalize(args, apiserver::TABLE),
+        "etcd" => etcd::prepare(args),
         _ => Ok(args),
     }
 }
@@ -60,8 +61,11 @@ pub fn prepare(name: &str, args: Vec<OsString>) -> Result<Vec<OsString>, String>
 pub fn run(component: Component) -> anyhow::Result<()> {
     logging::start();
     match component {
-        Component::Apiserver(flags) => until_stopped(|scope| apiserver::run(*flags, scope)),
-        Component::Etcd(flags) => until_stopped(|scope| etcd::run(flags, scope)),
+        Component::Apiserver(flags) => {
+            let limit = SHUTDOWN_LIMIT + flags.serving.shutdown_delay_duration;
+            until_stopped_within(limit, |scope| apiserver::run(*flags, scope))
+        }
+        Component::Etcd(flags) => until_stopped(|scope| etcd::run(*flags, scope)),
         Component::Scheduler(flags) => until_stopped(|scope| scheduler::run(flags, scope)),
         Component::Controllers(flags) => until_stopped(|scope| controllers::run(*flags, scope)),
         Component::Kubelet(flags) => until_stopped(|scope| kubelet::run(*flags, scope)),
@@ -76,6 +80,15 @@ where
     F: FnOnce(TaskScope) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
+    until_stopped_within(SHUTDOWN_LIMIT, main)
+}
+
+/// As [`until_stopped`]; tasks may take `limit` to end.
+fn until_stopped_within<F, Fut>(limit: std::time::Duration, main: F) -> anyhow::Result<()>
+where
+    F: FnOnce(TaskScope) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
@@ -84,7 +97,7 @@ where
             outcome = main(scope.clone()) => outcome,
             signal = stop_signal() => signal,
         };
-        scope.shutdown(SHUTDOWN_LIMIT).await;
+        scope.shutdown(limit).await;
         outcome
     })
 }

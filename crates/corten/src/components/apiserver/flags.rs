@@ -220,6 +220,15 @@ pub struct Cluster {
     pub etcd_servers: Vec<String>,
     #[arg(long, default_value = "/registry")]
     pub etcd_prefix: String,
+    /// Authorities of the etcd servers' certificates
+    #[arg(long)]
+    pub etcd_cafile: Option<PathBuf>,
+    /// Certificate to present to the etcd servers
+    #[arg(long)]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Its key
+    #[arg(long)]
+    pub etcd_keyfile: Option<PathBuf>,
     #[arg(long)]
     pub encryption_provider_config: Option<PathBuf>,
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]

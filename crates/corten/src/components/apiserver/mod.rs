@@ -18,13 +18,11 @@ use tokio::net::TcpListener;
 pub use flags::Flags;
 pub use upstream::TABLE;
 
+/// How long the etcd that is named may take to give its state.
+const ETCD_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Serves until `scope` ends.
 pub async fn run(flags: Flags, scope: TaskScope) -> anyhow::Result<()> {
-    if !flags.cluster.etcd_servers.is_empty() {
-        bail!(
-            "--etcd-servers: an external etcd is not implemented yet; leave the flag out to use the store inside"
-        );
-    }
     let mut ignored = flags.ignored_upstream_flag.clone();
     ignored.sort();
     ignored.dedup();
@@ -33,13 +31,39 @@ pub async fn run(flags: Flags, scope: TaskScope) -> anyhow::Result<()> {
     }
     let address = SocketAddr::new(flags.serving.bind_address, flags.serving.secure_port);
     crate::settings::check_port(address, "--secure-port")?;
-    let store =
-        store::Embedded::open(&store::Config::new(&flags.data_dir), system_clock()).context("store")?;
+    let store = store(&flags, &scope).await?;
     let options = options(flags)?;
-    let server = apiserver::Server::new(options, Arc::new(store), system_clock(), &scope).await?;
+    let server = apiserver::Server::new(options, store, system_clock(), &scope).await?;
     let tls = server.tls()?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
-    Ok(server.serve(listener, Some(tls)).await?)
+    // It goes on for a while after the signal that ends this function.
+    let serving = scope.spawn_graceful(async move { server.serve(listener, Some(tls)).await });
+    Ok(serving.await??)
+}
+
+/// The store inside, or an etcd that is named.
+async fn store(flags: &Flags, scope: &TaskScope) -> anyhow::Result<Arc<dyn store::Store>> {
+    let cluster = &flags.cluster;
+    if cluster.etcd_servers.is_empty() {
+        let config = store::Config::new(&flags.data_dir);
+        return Ok(Arc::new(store::Embedded::open(&config, system_clock()).context("store")?));
+    }
+    let identity = match (cluster.etcd_certfile.clone(), cluster.etcd_keyfile.clone()) {
+        (Some(certificate), Some(key)) => Some(pki::KeyPairFiles { certificate, key }),
+        (None, None) => None,
+        _ => bail!("--etcd-certfile and --etcd-keyfile go together"),
+    };
+    // The server's keys begin with upstream's usual prefix already.
+    let prefix = cluster.etcd_prefix.trim_end_matches('/');
+    let config = etcd::RemoteConfig {
+        endpoints: cluster.etcd_servers.clone(),
+        authorities: cluster.etcd_cafile.iter().cloned().collect(),
+        identity,
+        prefix: if prefix == "/registry" { String::new() } else { prefix.to_owned() },
+        history: store::HistoryLimits::default(),
+    };
+    let remote = etcd::RemoteStore::open(&config, scope, ETCD_WAIT).await.context("--etcd-servers")?;
+    Ok(Arc::new(remote))
 }
 
 fn options(flags: Flags) -> anyhow::Result<Options> {

@@ -3,7 +3,6 @@
 use crate::components::go_flags::{Fate, Table};
 
 const NO_TUNNEL: &str = "connections leave by the routes of this machine";
-const NO_ETCD_TLS: &str = "it belongs to an external etcd over TLS";
 const NO_PEERS: &str = "requests are not passed on between API servers of different versions";
 
 /// Everything that is no flag of [`super::Flags`].
@@ -45,13 +44,10 @@ pub const TABLE: &Table = &[
     ("enable-garbage-collector", Fate::MissingSwitch("finalizers of garbage collection are always honoured")),
     ("enable-logs-handler", Fate::MissingSwitch("logs are not served")),
     ("enable-priority-and-fairness", Fate::IgnoredSwitch),
-    ("etcd-cafile", Fate::Missing(NO_ETCD_TLS)),
-    ("etcd-certfile", Fate::Missing(NO_ETCD_TLS)),
     ("etcd-compaction-interval", Fate::Ignored),
     ("etcd-count-metric-poll-period", Fate::Ignored),
     ("etcd-db-metric-poll-interval", Fate::Ignored),
     ("etcd-healthcheck-timeout", Fate::Ignored),
-    ("etcd-keyfile", Fate::Missing(NO_ETCD_TLS)),
     ("etcd-readycheck-timeout", Fate::Ignored),
     ("etcd-servers-overrides", Fate::Missing("all kinds are in one store")),
     ("goaway-chance", Fate::Ignored),

@@ -1,0 +1,109 @@
+//! `corten etcd snapshot`: backups of a running cluster, and data directories made of them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use base::SystemClock;
+use clap::{Args, Subcommand};
+use etcd::snapshot::{Writer, read};
+use proto::etcd::rpc::SnapshotRequest;
+use proto::etcd::rpc::maintenance_client::MaintenanceClient;
+
+/// What to do with snapshots.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Save a running cluster's state to a file, restore it to a data directory, or look at one
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+}
+
+/// See [`Command`].
+#[derive(Subcommand)]
+pub enum Snapshot {
+    /// Write what a member has to a file
+    Save {
+        /// The file; written anew
+        file: PathBuf,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Make a data directory of a file
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// The data directory; it must not have data in it
+        #[arg(long)]
+        data_dir: PathBuf,
+    },
+    /// Check a file and say what it holds
+    Status {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// How to reach the cluster.
+#[derive(Args)]
+pub struct Access {
+    /// The member to ask
+    #[arg(long, default_value = "http://127.0.0.1:2379")]
+    endpoints: String,
+    /// Authorities of its certificate
+    #[arg(long)]
+    cacert: Option<PathBuf>,
+    /// Certificate to present
+    #[arg(long, requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+/// Does it.
+pub async fn run(Command::Snapshot(command): Command) -> anyhow::Result<()> {
+    match command {
+        Snapshot::Save { file, access } => save(&file, &access).await,
+        Snapshot::Restore { file, data_dir } => restore(&file, &data_dir),
+        Snapshot::Status { file } => status(&file),
+    }
+}
+
+async fn save(file: &Path, access: &Access) -> anyhow::Result<()> {
+    let identity = access.cert.clone().zip(access.key.clone());
+    let identity = identity.map(|(certificate, key)| pki::KeyPairFiles { certificate, key });
+    let channel = etcd::connect(&access.endpoints, access.cacert.as_slice(), identity)
+        .with_context(|| format!("reach {}", access.endpoints))?;
+    let mut client = MaintenanceClient::new(channel).max_decoding_message_size(usize::MAX);
+    let answer = client.snapshot(SnapshotRequest {}).await;
+    let mut stream = answer.with_context(|| format!("ask {} for a snapshot", access.endpoints))?.into_inner();
+    let mut writer = Writer::create(file)?;
+    while let Some(piece) = stream.message().await.context("read the snapshot")? {
+        writer.write(&piece.blob)?;
+    }
+    let (snapshot, size) = writer.finish(&SystemClock)?;
+    let info = snapshot.info();
+    println!("saved {} keys of revision {} to {} ({size} bytes)", info.keys, info.revision, file.display());
+    Ok(())
+}
+
+fn restore(file: &Path, data_dir: &Path) -> anyhow::Result<()> {
+    let (snapshot, _) = read(file, &SystemClock)?;
+    let config = store::Config::new(super::store_dir(data_dir));
+    if config.dir.exists() {
+        bail!("{} has data already", data_dir.display());
+    }
+    snapshot.restore(&config, &SystemClock)?;
+    let info = snapshot.info();
+    println!("restored {} keys of revision {} to {}", info.keys, info.revision, data_dir.display());
+    Ok(())
+}
+
+fn status(file: &Path) -> anyhow::Result<()> {
+    let (snapshot, size) = read(file, &SystemClock)?;
+    let info = snapshot.info();
+    println!(
+        "revision {}, {} keys, {} bytes of keys and values, file {size} bytes",
+        info.revision, info.keys, info.bytes
+    );
+    Ok(())
+}
