@@ -61,14 +61,18 @@ impl Composition {
         Self { variables: Vec::new() }
     }
 
-    /// `base` with `variables`.
+    /// `base` with `variables`, unless there are none.
     pub fn env(&self, base: Env) -> Env {
+        if self.variables.is_empty() { base } else { self.composed(base) }
+    }
+
+    fn composed(&self, base: Env) -> Env {
         base.variable("variables", Type::object("kubernetes.variables", self.variables.iter().cloned()))
     }
 
     /// Compiles the next variable; one that does not compile is dyn to those after it.
     pub fn add(&mut self, base: Env, name: &str, source: &str) -> Result<Program, String> {
-        let outcome = compile(&self.env(base), source, &[]);
+        let outcome = compile(&self.composed(base), source, &[]);
         let of = outcome.as_ref().map_or(Type::Dyn, |program| program.result_type().clone());
         self.variables.retain(|(other, _)| other != name);
         self.variables.push((name.into(), of));

@@ -159,6 +159,9 @@ fn shown_versions(spec: &Cursor<'_>, versions: &Value) -> BadValue {
         }
         text + "}"
     };
+    if versions.items().is_empty() {
+        return BadValue::null();
+    }
     let all: Vec<String> = versions.items().iter().map(one).collect();
     BadValue::raw(format!("[{}]", all.join(",")))
 }
