@@ -153,6 +153,11 @@ pub trait Cluster: Send + Sync + 'static {
         self.status().term
     }
 
+    /// Whether this member is a learner; cheap as well.
+    fn is_learner(&self) -> bool {
+        self.status().is_learner
+    }
+
     /// Adds a voting member that is about to start; the whole new list has it.
     async fn add(&self, peer_urls: Vec<String>) -> Result<Member, ClusterError>;
 
@@ -278,6 +283,10 @@ impl Cluster for SingleMember {
 
     fn term(&self) -> u64 {
         1
+    }
+
+    fn is_learner(&self) -> bool {
+        false
     }
 
     async fn add(&self, _: Vec<String>) -> Result<Member, ClusterError> {

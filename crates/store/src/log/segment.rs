@@ -70,12 +70,26 @@ impl Spare {
         let spare = Self { disk, ready: Arc::new(AtomicBool::new(false)), size };
         if names.iter().any(|name| name == SPARE) {
             if spare.size_of(SPARE) == Some(size) {
+                spare.blank(names.iter().filter_map(|name| segment_id(name)).max().unwrap_or(0))?;
                 spare.ready.store(true, Ordering::Release);
             } else {
                 spare.disk.remove(SPARE).map_err(io_error(&*spare.disk, "remove", SPARE))?;
             }
         }
         Ok(spare)
+    }
+
+    /// A crash may have undone that the spare became a segment after `last`, though not its header: if that were still
+    /// there when it becomes the segment of that number once more, a crash at the same place would show it again.
+    fn blank(&self, last: u64) -> Result<(), Error> {
+        let mut file = self.disk.open(SPARE).map_err(io_error(&*self.disk, "open", SPARE))?;
+        let mut header = [0; SEGMENT_HEADER];
+        file.read_at(&mut header, 0).map_err(io_error(&*self.disk, "read", SPARE))?;
+        if u64_at(&header, 8) <= last {
+            return Ok(());
+        }
+        file.write_at(&[0; SEGMENT_HEADER], 0).map_err(io_error(&*self.disk, "write", SPARE))?;
+        file.sync().map_err(io_error(&*self.disk, "sync", SPARE))
     }
 
     /// Makes one if there is none. Not called by two at once.

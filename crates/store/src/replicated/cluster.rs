@@ -45,6 +45,10 @@ impl Cluster for Replicated {
         self.0.shared.status.lock().term
     }
 
+    fn is_learner(&self) -> bool {
+        self.0.shared.status.lock().is_learner
+    }
+
     async fn add(&self, peer_urls: Vec<String>) -> Result<Member, ClusterError> {
         self.change(ChangeKind::AddVoter, Member { peer_urls, ..Member::default() }).await
     }

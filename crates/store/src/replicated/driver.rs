@@ -162,8 +162,17 @@ impl Driver {
         self.reads.extend(again);
         self.ask_again(now);
         self.publish_self();
-        self.disk.housekeep(&mut self.raft, &self.applier, &self.members, self.own.id);
+        self.housekeep();
         self.drop_old_snapshots();
+    }
+
+    fn housekeep(&mut self) {
+        match self.disk.housekeep(&mut self.raft, &self.applier, &self.members, self.own.id) {
+            Ok(()) => {}
+            // The log is only longer than it need be; the next tick tries again.
+            Err(Error::NoSpace(why)) => tracing::error!(why, "no space for a new segment"),
+            Err(error) => self.fail(error),
+        }
     }
 
     /// Gives the bytes that it adds to the batch.
@@ -183,7 +192,7 @@ impl Driver {
             Input::MoveLeader(to, reply) => self.move_leader(to, reply, now),
             Input::Checkpoint(reply) => {
                 self.disk.ask_checkpoint();
-                self.disk.housekeep(&mut self.raft, &self.applier, &self.members, self.own.id);
+                self.housekeep();
                 _ = reply.send(Ok(()));
             }
             Input::Frame(bytes) => {

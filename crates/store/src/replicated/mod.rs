@@ -6,6 +6,8 @@
 
 mod apply;
 mod cluster;
+#[cfg(test)]
+mod crash_tests;
 mod driver;
 mod inbox;
 mod leader;

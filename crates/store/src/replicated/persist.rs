@@ -72,10 +72,19 @@ impl Disk {
     }
 
     /// Keeps log and memory bounded: begins a snapshot when enough was logged, and forgets old entries.
-    pub(super) fn housekeep(&mut self, raft: &mut Raft, applier: &Applier, members: &Members, own: MemberId) {
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] has changed nothing; after any other the log must not be used again.
+    pub(super) fn housekeep(
+        &mut self,
+        raft: &mut Raft,
+        applier: &Applier,
+        members: &Members,
+        own: MemberId,
+    ) -> Result<(), Error> {
         self.forget_entries(raft);
         if self.housekeeping.is_busy() {
-            return;
+            return Ok(());
         }
         let written = self.log.appended() - self.checkpointed;
         let due = written >= self.checkpoint_bytes.max(applier.state.bytes as u64);
@@ -83,22 +92,20 @@ impl Disk {
             if self.log.wants_spare() {
                 self.housekeeping.prepare(self.log.spare().clone());
             }
-            return;
+            return Ok(());
         }
         self.asked = false;
-        let Some(at) = raft.snapshot_meta() else { return };
+        let Some(at) = raft.snapshot_meta() else { return Ok(()) };
         let identity = Identity { own, members: members.clone(), at };
-        match self.begin_segment(raft, identity.at.index) {
-            Ok(seq) => self.housekeeping.checkpoint(Checkpoint {
-                disk: self.log.disk().clone(),
-                spare: self.log.spare().clone(),
-                state: with_identity(applier.state.clone(), &identity),
-                meta: SnapshotMeta { seq, compacted: applier.compacted, relaxed: false },
-                first_segment: self.log.segment(),
-            }),
-            // The next write meets it again, and says what it means.
-            Err(error) => tracing::error!(%error, "the store could not begin a new segment"),
-        }
+        let seq = self.begin_segment(raft, identity.at.index)?;
+        self.housekeeping.checkpoint(Checkpoint {
+            disk: self.log.disk().clone(),
+            spare: self.log.spare().clone(),
+            state: with_identity(applier.state.clone(), &identity),
+            meta: SnapshotMeta { seq, compacted: applier.compacted, relaxed: false },
+            first_segment: self.log.segment(),
+        });
+        Ok(())
     }
 
     /// Goes on in a new segment that says all that the old ones say beyond `index`, so that those can go. Gives the
