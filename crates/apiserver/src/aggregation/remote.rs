@@ -33,8 +33,6 @@ pub struct Remote {
     pub version_priority: i64,
     /// Condition `Available`.
     pub available: bool,
-    /// The words of the condition.
-    pub why: String,
     /// How it is spoken to; the error is what is wrong with its `caBundle`.
     pub tls: Result<TlsClient, String>,
     /// What the connection's settings are made from.
@@ -63,7 +61,6 @@ impl Remote {
             group_priority: object.int_at("spec.groupPriorityMinimum").unwrap_or(0),
             version_priority: object.int_at("spec.versionPriority").unwrap_or(0),
             available: condition.is_some_and(|c| c.str_at("status") == Some("True")),
-            why: condition.and_then(|c| c.str_at("message")).unwrap_or_default().to_owned(),
             source: object["spec"].clone(),
         })
     }

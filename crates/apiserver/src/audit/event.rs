@@ -24,7 +24,6 @@ pub struct Event {
     /// Now.
     pub at: Timestamp,
     uri: String,
-    method: String,
     verb: String,
     user: Option<UserInfo>,
     /// As whom.
@@ -56,7 +55,6 @@ impl Event {
             received: now,
             at: now,
             uri: parts.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned(),
-            method: parts.method.as_str().to_owned(),
             verb: info.verb.to_owned(),
             user: user.cloned(),
             impersonated: None,
@@ -155,11 +153,6 @@ impl Event {
         self.response_object = None;
         self.annotations.insert("audit.k8s.io/truncated".to_owned(), "true".to_owned());
         size(self) <= limit
-    }
-
-    /// The HTTP method.
-    pub fn method(&self) -> &str {
-        &self.method
     }
 }
 

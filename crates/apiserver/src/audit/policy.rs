@@ -167,7 +167,8 @@ impl Rule {
             .collect();
         let namespaces = strings(rule, "namespaces");
         let paths = strings(rule, "nonResourceURLs");
-        if !paths.is_empty() && !(resources.is_empty() && namespaces.is_empty()) {
+        let of_resources = !resources.is_empty() || !namespaces.is_empty();
+        if of_resources && !paths.is_empty() {
             return Err(
                 "nonResourceURLs: rules cannot apply to both regular resources and non-resource URLs".into(),
             );

@@ -34,5 +34,5 @@ fn uid(leaf: &[u8]) -> String {
     let attributes = parsed.subject().iter_attributes();
     let own =
         |a: &&x509_parser::x509::AttributeTypeAndValue<'_>| a.attr_type().to_id_string() == UID_ATTRIBUTE;
-    attributes.into_iter().find(|a| own(&a)).and_then(|a| a.as_str().ok()).unwrap_or_default().to_owned()
+    attributes.into_iter().find(own).and_then(|a| a.as_str().ok()).unwrap_or_default().to_owned()
 }

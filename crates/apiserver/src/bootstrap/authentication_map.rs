@@ -52,9 +52,8 @@ pub fn keep(core: &Arc<Core>) {
                 if let Err(error) = ensure(&core, &maker).await {
                     tracing::warn!(%error, "keep the authentication of aggregated servers");
                 }
-                match tokio::time::timeout(INTERVAL, watcher.next()).await {
-                    Ok(Err(_)) => break,
-                    Ok(Ok(_)) | Err(_) => {}
+                if let Ok(Err(_)) = tokio::time::timeout(INTERVAL, watcher.next()).await {
+                    break;
                 }
             }
             if core.registry.store.health().is_err() {

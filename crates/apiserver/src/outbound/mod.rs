@@ -128,15 +128,6 @@ impl Endpoint {
         Ok(Self { url: uri, tls, headers: HeaderMap::new() })
     }
 
-    /// The same server at another path.
-    pub fn at(&self, path_and_query: &str) -> Result<Self, OutboundError> {
-        let mut parts = self.url.clone().into_parts();
-        let wrong = |e: String| OutboundError::Config(format!("{path_and_query}: {e}"));
-        parts.path_and_query = Some(path_and_query.parse().map_err(|e| wrong(format!("{e}")))?);
-        let url = Uri::from_parts(parts).map_err(|e| wrong(e.to_string()))?;
-        Ok(Self { url, ..self.clone() })
-    }
-
     /// Asks, and reads the whole answer.
     pub async fn send(
         &self,

@@ -6,6 +6,7 @@ mod encryption;
 mod fake;
 mod identities;
 mod misuse;
+mod oidc;
 mod operation;
 mod server;
 mod webhooks;
