@@ -101,6 +101,7 @@ async fn guarded(
 /// What comes after it is known who asks: `real`, before impersonation.
 ///
 /// The bound is said here because the compiler cannot find it out through this function's callers.
+#[allow(clippy::manual_async_fn)]
 fn authorized<'a>(
     core: &'a Arc<Core>,
     parts: &'a Parts,
