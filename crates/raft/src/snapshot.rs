@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::progress::Mode;
+use crate::progress::{Mode, Progress};
 use crate::raft::Raft;
 use crate::ready::Chunk;
 use crate::{Body, NodeId, SnapshotMeta};
@@ -44,11 +44,8 @@ impl Raft {
 
     /// The driver cannot give the piece that [`Body::Snapshot`] asked for: the leader begins anew when it next can.
     pub fn snapshot_failed(&mut self, to: NodeId) {
-        if let Some(progress) = self.progress.get_mut(&to) {
-            if matches!(progress.mode, Mode::Snapshot(_)) {
-                progress.probe();
-            }
-        }
+        let of_snapshot = |progress: &&mut Progress| matches!(progress.mode, Mode::Snapshot(_));
+        self.progress.get_mut(&to).filter(of_snapshot).into_iter().for_each(Progress::probe);
     }
 
     pub(crate) fn on_snapshot_reply(&mut self, from: NodeId, index: u64, next: u64) {

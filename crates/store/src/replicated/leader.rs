@@ -172,7 +172,7 @@ impl Driver {
                 if is_learner && list.values().filter(|member| member.is_learner).count() >= MAX_LEARNERS {
                     return Err(ClusterError::TooManyLearners);
                 }
-                let enough = started > (voting + 1) / 2 || (started == 1 && voting == 1);
+                let enough = started >= quorum_of(voting + 1) || (started == 1 && voting == 1);
                 if !is_learner && !enough {
                     return Err(ClusterError::NotEnoughStarted);
                 }
@@ -207,7 +207,7 @@ impl Driver {
         }
         // The learner itself counts as started if it has told its name.
         let started = started + usize::from(!member.name.is_empty());
-        if started < (voting + 1) / 2 + 1 {
+        if started < quorum_of(voting + 1) {
             return Err(ClusterError::NotEnoughStarted);
         }
         Ok(())
@@ -219,11 +219,11 @@ impl Driver {
         }
         let left = voting - 1;
         let started = started - usize::from(!member.name.is_empty());
-        if left == 0 || started < left / 2 + 1 {
+        if left == 0 || started < quorum_of(left) {
             return Err(ClusterError::NotEnoughStarted);
         }
         let silent = self.silent_voters(Some(member.id));
-        if left - silent.min(left) < left / 2 + 1 {
+        if left - silent.min(left) < quorum_of(left) {
             return Err(ClusterError::Unhealthy);
         }
         Ok(())
@@ -318,6 +318,10 @@ impl Driver {
         };
         _ = reply.send(answer);
     }
+}
+
+fn quorum_of(voters: usize) -> usize {
+    voters / 2 + 1
 }
 
 /// The member with what an update says: URLs of one kind or the other.

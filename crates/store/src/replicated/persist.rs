@@ -87,8 +87,9 @@ impl Disk {
             return Ok(());
         }
         let written = self.log.appended() - self.checkpointed;
-        let due = written >= self.checkpoint_bytes.max(applier.state.bytes as u64);
-        if !due && !(self.asked && written > 0) {
+        let enough = written >= self.checkpoint_bytes.max(applier.state.bytes as u64);
+        let due = enough || (self.asked && written > 0);
+        if !due {
             if self.log.wants_spare() {
                 self.housekeeping.prepare(self.log.spare().clone());
             }
