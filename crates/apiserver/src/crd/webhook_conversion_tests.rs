@@ -110,3 +110,38 @@ async fn both_versions_are_read_and_written() {
         failed.message()
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_stored_before_the_storage_version_changes_are_converted() {
+    let server = WebhookServer::start(&[], Arc::new(convert)).await;
+    let api = Api::start().await;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let mut definition = definition(&server);
+    api.create(definitions, &definition).await;
+    let v1 = "/apis/example.com/v1/namespaces/default/sites";
+    let first = site("v1", "a", value!({"host": "one"}));
+    api.until(("POST", v1, Some(&first)), |a| a.code == 201).await;
+    for (i, storage) in [(0, false), (1, true)] {
+        let versions = definition.at_mut("spec.versions").and_then(Value::as_list_mut).unwrap();
+        versions[i].insert("storage", storage);
+    }
+    let changed = value!({"spec": {"versions": (definition["spec"]["versions"].clone())}});
+    let answer = api.ask("PATCH", &format!("{definitions}/sites.example.com"), Some(&changed)).await;
+    assert_eq!(answer.code, 200, "{}", answer.message());
+    let second = site("v1", "b", value!({"host": "longer than ten"}));
+    // Only as v2, which has no limit, can it be stored.
+    api.until(("POST", v1, Some(&second)), |a| a.code == 201).await;
+    let v2 = "/apis/example.com/v2/namespaces/default/sites";
+    let list = api.ask("GET", v2, None).await.body;
+    let hosts: Vec<&Value> = list.items_at("items").iter().map(|i| &i["spec"]["hosts"]).collect();
+    assert_eq!(hosts, [&value!(["one"]), &value!(["longer than ten"])]);
+    let labels = value!({"metadata": {"labels": {"a": "b"}}});
+    let touched = api.ask("PATCH", &format!("{v2}/a"), Some(&labels)).await;
+    assert_eq!(
+        (touched.code, touched.body.int_at("metadata.generation")),
+        (200, Some(1)),
+        "{}",
+        touched.message()
+    );
+    assert_eq!(touched.body["spec"], value!({"hosts": ["one"]}));
+}

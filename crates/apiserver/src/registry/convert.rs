@@ -63,6 +63,14 @@ impl Served {
         }
     }
 
+    /// A stored object, which may have been stored when another version was, in the version that is stored now.
+    pub async fn bring_to_hub(&self, object: Value) -> ApiResult<Value> {
+        match &self.conversion {
+            Some(Converter::Remote(remote)) => one(remote.convert(vec![object], &self.hub).await?),
+            _ => Ok(object),
+        }
+    }
+
     /// As [`Served::convert_from_hub`], all at once.
     pub async fn convert_all_from_hub(&self, objects: Vec<Value>) -> ApiResult<Vec<Value>> {
         match &self.conversion {

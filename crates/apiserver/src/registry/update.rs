@@ -62,7 +62,7 @@ impl WriteContext<'_> {
         let Some(entry) = self.registry.store.get(key.as_bytes())? else {
             return self.create_instead(update, &now).await;
         };
-        let old = stored::memo(&entry).decode(&entry)?;
+        let old = self.served.bring_to_hub(stored::memo(&entry).decode(&entry)?).await?;
         let live = self.served.convert_from_hub(old.clone()).await?;
         let new = self.changed(update, &live, &now).await?;
         let new = self.served.convert_to_hub(new).await?;
@@ -314,7 +314,8 @@ impl WriteContext<'_> {
 
     fn bump_generation(&self, new: &mut Value, old: &Value) {
         let traits = self.served.strategy.traits();
-        if self.subresource == "status" {
+        // Where a pod runs is no wish of its owner's, so binding makes no new generation.
+        if matches!(self.subresource, "status" | "binding") {
             return;
         }
         let changed = match traits.generation {
