@@ -144,7 +144,7 @@ fn authorized<'a>(
         }
         let wants_body = record.is_some_and(|record| record.capture().request) && !info.is_long_running();
         if let (Some(record), true) = (record, wants_body) {
-            let bytes = read(body).await?;
+            let bytes = within(core, read(body)).await?;
             if let Some(object) = audit::decode_body(&parts.headers, &bytes) {
                 record.request_object(object);
             }
@@ -155,11 +155,7 @@ fn authorized<'a>(
         let outcome = if info.is_long_running() {
             api::serve(&call, body).await
         } else {
-            let limit = Duration::from_secs(core.options.request_timeout_s.max(1));
-            match tokio::time::timeout(limit, api::serve(&call, body)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(ApiError::timeout("request did not complete within the allowed duration", 1)),
-            }
+            within(core, api::serve(&call, body)).await
         };
         let class = slot.class.clone();
         drop(slot);
@@ -173,6 +169,15 @@ fn authorized<'a>(
         }
         respond::add_warnings(&mut response, warnings.take());
         Ok(response)
+    }
+}
+
+/// Waits for `work` as long as a request may take (`--request-timeout`).
+async fn within<T>(core: &Core, work: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+    let limit = Duration::from_secs(core.options.request_timeout_s.max(1));
+    match tokio::time::timeout(limit, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(ApiError::timeout("request did not complete within the allowed duration", 1)),
     }
 }
 

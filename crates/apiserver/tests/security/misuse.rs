@@ -52,3 +52,22 @@ async fn too_much_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert_eq!(server.as_token("tok", Method::GET, "/version", "").await.code, 200);
 }
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (policy, log) = (folder.path().join("policy.yaml"), folder.path().join("audit.log"));
+    std::fs::write(&policy, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Request}]\n")
+        .unwrap();
+    let audit = apiserver::options::AuditOptions {
+        policy_file: Some(policy),
+        log_path: Some(log),
+        ..Default::default()
+    };
+    let options = Options { audit, request_timeout_s: 1, ..Options::default() };
+    let server = TestServer::start(folder, options).await;
+    let head = "POST /api/v1/namespaces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer tok\r\n\
+                content-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    let answer = raw(&server, head).await;
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+}
