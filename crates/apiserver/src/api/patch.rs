@@ -288,7 +288,8 @@ fn json_patch_error(error: JsonPatchError) -> ApiError {
     }
 }
 
-fn apply_error(error: ApplyError) -> ApiError {
+/// What a client is told of an apply that failed.
+pub(crate) fn apply_error(error: ApplyError) -> ApiError {
     match &error {
         ApplyError::Conflicts(conflicts) => {
             conflicts.iter().fold(ApiError::new(409, "Conflict", error.to_string()), |status, conflict| {

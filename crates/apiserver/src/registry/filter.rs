@@ -17,6 +17,21 @@ pub struct Filter {
     pub fields: FieldSelector,
 }
 
+/// Upstream's words, which differ between kinds with and without fields of their own.
+fn unknown_field(served: &Served, field: &str) -> String {
+    let resource = &served.resource;
+    let own = served.hub.selectable_fields.iter().any(|f| !f.label.starts_with("metadata."));
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("batch", "jobs") => format!("field label {} not supported for batchv1.Job", rules::quote(field)),
+        ("apps", "statefulsets") => format!("field label not supported for appsv1.StatefulSet: {field}"),
+        _ if own || resource.custom => format!("field label not supported: {field}"),
+        _ => format!(
+            "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+            rules::quote(field)
+        ),
+    }
+}
+
 impl Filter {
     /// Parses both; a field that the resource cannot be selected by is an error.
     pub fn parse(served: &Served, labels: Option<&str>, fields: Option<&str>) -> ApiResult<Self> {
@@ -34,10 +49,7 @@ impl Filter {
             let known = matches!(term.field.as_str(), "metadata.name" | "metadata.namespace")
                 || served.hub.selectable_fields.iter().any(|f| f.label == term.field);
             if !known {
-                return Err(ApiError::bad_request(match served.resource.custom {
-                    _ if !term.field.is_empty() => format!("field label not supported: {}", term.field),
-                    _ => "field label not supported: ".to_owned(),
-                }));
+                return Err(ApiError::bad_request(unknown_field(served, &term.field)));
             }
         }
         Ok(Self { labels, fields })

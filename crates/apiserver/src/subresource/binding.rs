@@ -114,6 +114,7 @@ fn assign(live: &Value, binding: &Value, name: &str) -> ApiResult<Value> {
             pod.make_map().entry_map("metadata").entry_map(field).insert(key.clone(), value.clone());
         }
     }
+    pod.remove_at("status.nominatedNodeName");
     set_scheduled(&mut pod);
     Ok(pod)
 }

@@ -9,7 +9,7 @@ use schema::{SmolStr, Value, value};
 
 use super::decode_body;
 use crate::api::Call;
-use crate::api::patch::PatchKind;
+use crate::api::patch::{PatchKind, apply_error};
 use crate::http::negotiate::Accept;
 use crate::http::{Body, body, respond};
 use crate::registry::options::OptionsKind;
@@ -60,7 +60,7 @@ pub(super) async fn serve(
             let options = WriteOptions::parse(OptionsKind::Update, call.query, &call.parts.headers)?;
             let scale = decode_body(call, served, &options, body).await?;
             crate::api::update::check_name(&scale, &call.info.name)?;
-            write(call, served, accept, &options, &paths, &|_| Ok(scale.clone())).await
+            write(call, served, accept, &options, &paths, Change::Made(&|_| Ok(scale.clone()))).await
         }
         _ => {
             let kind = PatchKind::of(call, served)?;
@@ -72,6 +72,9 @@ pub(super) async fn serve(
                 _ => json::parse(&bytes),
             }
             .map_err(|e| ApiError::bad_request(e.to_string()))?;
+            if kind == PatchKind::Apply {
+                return write(call, served, accept, &options, &paths, Change::Applied(&patch)).await;
+            }
             let apply = |mut scale: Value| {
                 match (kind, &schema) {
                     (PatchKind::Json, _) => merge::json_patch(&mut scale, &patch)
@@ -89,27 +92,52 @@ pub(super) async fn serve(
                     None => Ok(scale),
                 }
             };
-            write(call, served, accept, &options, &paths, &apply).await
+            write(call, served, accept, &options, &paths, Change::Made(&apply)).await
         }
     }
 }
 
-/// Writes the replicas of the Scale that `change` makes out of the present one.
+/// How a Scale is changed.
+enum Change<'a> {
+    /// A new one is made of the present one.
+    Made(&'a (dyn Fn(Value) -> ApiResult<Value> + Send + Sync)),
+    /// A configuration is applied, whose fields the manager comes to own.
+    Applied(&'a Value),
+}
+
+/// The object's part of an applied Scale.
+fn applied_part(scale: &Value, live: &Value, paths: &Paths) -> Value {
+    let mut part = value!({"apiVersion": (live["apiVersion"].clone()), "kind": (live["kind"].clone())});
+    for field in ["name", "namespace"] {
+        if let Some(text) = live["metadata"].get(field) {
+            meta::set(&mut part, field, text.clone());
+        }
+    }
+    if let Some(replicas) = scale.int_at("spec.replicas") {
+        part.set_pointer(&paths.spec, replicas);
+    }
+    part
+}
+
+/// Writes the replicas of the changed Scale.
 async fn write(
     call: &Call<'_>,
     served: &Arc<Served>,
     accept: Accept,
     options: &WriteOptions,
     paths: &Paths,
-    change: &(dyn Fn(Value) -> ApiResult<Value> + Send + Sync),
+    change: Change<'_>,
 ) -> ApiResult<Response<Body>> {
     let options_value = options.to_value("UpdateOptions");
     let context = call.write_context(served, options, &options_value);
     let transform = |live: Option<&Value>| {
         let Some(live) = live else { return Err(context.not_found(&call.info.name)) };
-        let scale = change(scale_of(live, paths, served))?;
+        let now = call.core.registry.now();
+        let scale = match change {
+            Change::Made(make) => make(scale_of(live, paths, served))?,
+            Change::Applied(scale) => scale.clone(),
+        };
         validate(&scale)?;
-        let mut object = live.clone();
         let (uid, version) = (meta::uid(&scale), meta::resource_version(&scale));
         if !uid.is_empty() && uid != meta::uid(live) {
             return Err(ApiError::conflict(
@@ -124,8 +152,23 @@ async fn write(
         if !version.is_empty() && version != meta::resource_version(live) {
             return Err(ApiError::modified(served.group_resource(), &call.info.name));
         }
-        object.set_pointer(&paths.spec, scale.int_at("spec.replicas").unwrap_or(0));
-        context.track_fields(Some(live), &mut object, &call.core.registry.now());
+        let mut object = match change {
+            Change::Made(_) => {
+                let mut object = live.clone();
+                object.set_pointer(&paths.spec, scale.int_at("spec.replicas").unwrap_or(0));
+                context.track_fields(Some(live), &mut object, &now);
+                object
+            }
+            Change::Applied(_) => {
+                let part = applied_part(&scale, live, paths);
+                let applied = context.apply_fields(Some(live), &part, &now).map_err(apply_error)?;
+                let mut object = json::conform(&applied, &served.resource.schema)
+                    .map_err(|e| ApiError::bad_request(e.to_string()))?
+                    .value;
+                crate::api::create::apply_defaults(served, &mut object);
+                object
+            }
+        };
         forget_times(&mut object);
         Ok(object)
     };
