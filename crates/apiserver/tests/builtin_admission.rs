@@ -231,28 +231,6 @@ async fn addresses_are_objects_that_several_servers_share() {
 }
 
 #[tokio::test]
-async fn a_deleted_address_is_made_again_while_its_service_is_there() {
-    let cluster = start(store(), |_| {}).await.unwrap();
-    cluster.namespace("n", json!({})).await;
-    let made = cluster.make("/api/v1/namespaces/n/services", service("a", None)).await;
-    let path =
-        format!("/apis/networking.k8s.io/v1/ipaddresses/{}", made["spec"]["clusterIP"].as_str().unwrap());
-    let (_, before) = cluster.call("GET", &path, None).await;
-    let (status, answer) = cluster.call("DELETE", &path, None).await;
-    assert_eq!(status, 200, "{answer}");
-    let again = async {
-        loop {
-            let (status, now) = cluster.call("GET", &path, None).await;
-            if status == 200 && now["metadata"]["uid"] != before["metadata"]["uid"] {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, again).await.unwrap();
-}
-
-#[tokio::test]
 async fn requests_are_classified_and_schemas_without_a_level_dangle() {
     let cluster = start(store(), |_| {}).await.unwrap();
     let response = cluster.raw("GET", "/api/v1/namespaces", None).await;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use schema::{Value, value};
-use store::{EventKind, KeyRange, Revision, WatchOptions};
+use store::{EventKind, KeyRange, WatchOptions};
 
 use super::addresses::{self, GROUP, MANAGER, MANAGER_LABEL};
 use super::{cluster_ips, node_ports};
@@ -121,8 +121,7 @@ pub async fn follow_ports(registry: Arc<Registry>) {
     let Some(served) = registry.stored_resource("", "services") else { return };
     let range = KeyRange::prefix(served.key_prefix(None));
     loop {
-        let start = Revision(registry.store.current_revision().0).next();
-        let options = WatchOptions { start_revision: start, prev_entry: true, progress: None };
+        let options = WatchOptions { prev_entry: true, ..WatchOptions::default() };
         let Ok(mut watcher) = registry.store.watch(range.clone(), options) else { return };
         while let Ok(batch) = watcher.next().await {
             for event in batch.events.iter() {
@@ -150,8 +149,7 @@ pub async fn follow_addresses(registry: Arc<Registry>) {
     let Some(served) = registry.stored_resource(GROUP, "ipaddresses") else { return };
     let range = KeyRange::prefix(served.key_prefix(None));
     loop {
-        let start = Revision(registry.store.current_revision().0).next();
-        let options = WatchOptions { start_revision: start, prev_entry: true, progress: None };
+        let options = WatchOptions { prev_entry: true, ..WatchOptions::default() };
         let Ok(mut watcher) = registry.store.watch(range.clone(), options) else { return };
         while let Ok(batch) = watcher.next().await {
             for event in batch.events.iter().filter(|event| event.kind == EventKind::Delete) {
