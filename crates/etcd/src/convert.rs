@@ -74,12 +74,8 @@ pub fn range_options(request: &rpc::RangeRequest) -> RangeOptions {
     }
 }
 
-/// The answer to a range of what was read with [`range_options`].
-pub fn range_response(
-    request: &rpc::RangeRequest,
-    mut read: RangeResult,
-    header: ResponseHeader,
-) -> rpc::RangeResponse {
+/// Leaves what a request wants of what was read with [`range_options`], in its order; says whether there is more.
+pub fn select(request: &rpc::RangeRequest, read: &mut RangeResult) -> bool {
     let inside = |at: Revision, min: i64, max: i64| {
         (min == 0 || at.as_i64() >= min) && (max == 0 || at.as_i64() <= max)
     };
@@ -93,6 +89,16 @@ pub fn range_response(
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let more = read.entries.len() > limit;
     read.entries.truncate(limit);
+    more
+}
+
+/// The answer to a range of what was read with [`range_options`].
+pub fn range_response(
+    request: &rpc::RangeRequest,
+    mut read: RangeResult,
+    header: ResponseHeader,
+) -> rpc::RangeResponse {
+    let more = select(request, &mut read);
     let shape = if request.keys_only { bare } else { key_value };
     rpc::RangeResponse {
         header: Some(header),
@@ -155,10 +161,9 @@ fn op(request: &rpc::RequestOp) -> Option<Op> {
 /// A comparison without its union compares with zero, as etcd has it.
 fn comparison(request: &rpc::Compare) -> Compare {
     use compare::TargetUnion;
-    let number = |wire: i64| wire;
     let target = match (request.target(), &request.target_union) {
         (compare::CompareTarget::Version, Some(TargetUnion::Version(version))) => {
-            CompareTarget::Version(u64::try_from(number(*version)).unwrap_or(0))
+            CompareTarget::Version(u64::try_from(*version).unwrap_or(0))
         }
         (compare::CompareTarget::Version, _) => CompareTarget::Version(0),
         (compare::CompareTarget::Create, Some(TargetUnion::CreateRevision(at))) => {

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use proto::etcd::rpc::RangeRequest;
 use proto::etcd::rpc::auth_server::{AuthServer, SERVICE_NAME as AUTH};
 use proto::etcd::rpc::cluster_server::{ClusterServer, SERVICE_NAME as CLUSTER};
 use proto::etcd::rpc::kv_server::{KvServer, SERVICE_NAME as KV};
@@ -25,11 +26,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::server::Grpc;
+use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 use crate::auth::PeerName;
 use crate::http_mend::Mended;
-use crate::server::{ETCD_VERSION, LeaseService, MaintenanceService, Server, WatchService};
+use crate::server::{
+    ETCD_VERSION, LeaseService, MaintenanceService, RangeAnswer, RangeCall, Server, WatchService,
+};
 use crate::{metrics, status};
 
 /// Connections at once.
@@ -176,6 +181,9 @@ impl Connection {
 /// The services by the first part of their methods' paths.
 #[derive(Clone)]
 struct Router {
+    server: Arc<Server>,
+    /// Bytes of a message that comes in.
+    limit: usize,
     kv: KvServer<Server>,
     watch: WatchServer<WatchService>,
     lease: LeaseServer<LeaseService>,
@@ -188,6 +196,8 @@ impl Router {
     fn new(server: &Arc<Server>) -> Self {
         let limit = server.options.max_request_bytes + MESSAGE_OVERHEAD;
         Self {
+            server: server.clone(),
+            limit,
             kv: KvServer::from_arc(server.clone())
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(i32::MAX as usize),
@@ -205,6 +215,12 @@ impl Router {
     async fn route(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         match service {
+            KV if request.uri().path().ends_with("/Range") => {
+                let codec = ProstCodec::<RangeAnswer, RangeRequest>::default();
+                let mut grpc = Grpc::new(codec).max_decoding_message_size(self.limit);
+                grpc = grpc.max_encoding_message_size(i32::MAX as usize);
+                Ok(grpc.unary(RangeCall(self.server), request).await)
+            }
             KV => self.kv.call(request).await,
             WATCH => self.watch.call(request).await,
             LEASE => self.lease.call(request).await,

@@ -163,7 +163,7 @@ impl Generator {
     fn operation(&mut self) -> Operation {
         match self.rng.u8(..40) {
             0 => {
-                let revision = self.at(false);
+                let revision = self.at(false).max(1);
                 Operation::Compact(CompactionRequest { revision, physical: self.rng.bool() })
             }
             1 | 2 => Operation::Grant(LeaseGrantRequest { ttl: 5000, id: 1 + self.rng.i64(0..LEASES) }),

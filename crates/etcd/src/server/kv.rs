@@ -6,7 +6,7 @@ use proto::etcd::rpc::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse, request_op,
 };
-use store::{Delete, KeyRange, Op, OpResult, RangeOptions, Txn, TxnResult};
+use store::{Delete, KeyRange, Op, OpResult, RangeOptions, RangeResult, Txn, TxnResult};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Server, check};
@@ -82,6 +82,25 @@ impl Server {
         self.store.read_barrier().await.map(drop).map_err(|error| status::of_store(&error))
     }
 
+    /// Reads what a range asks for; [`convert::select`] takes from it what is wanted.
+    pub(super) async fn read(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<(RangeRequest, RangeResult), Status> {
+        self.metrics.ranges.add();
+        check::range(request.get_ref())?;
+        let caller =
+            if request.get_ref().serializable { self.reader(&request)? } else { self.caller(&request)? };
+        let request = request.into_inner();
+        let range = key_range(&request.key, &request.range_end);
+        if !caller.is_free() {
+            self.auth.permit(&caller, &range, Access::Read)?;
+        }
+        self.barrier(request.serializable).await?;
+        let read = self.store.range(&range, convert::range_options(&request));
+        Ok((request, read.map_err(|error| status::of_store(&error))?))
+    }
+
     /// A transaction that only reads needs no writer; its comparisons and ranges see one state all the same.
     fn reads_one_key(request: &TxnRequest) -> bool {
         request.compare.is_empty()
@@ -95,17 +114,7 @@ impl Server {
 #[async_trait]
 impl Kv for Server {
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
-        self.metrics.ranges.add();
-        check::range(request.get_ref())?;
-        let caller = self.caller(&request)?;
-        let request = request.into_inner();
-        let range = key_range(&request.key, &request.range_end);
-        if !caller.is_free() {
-            self.auth.permit(&caller, &range, Access::Read)?;
-        }
-        self.barrier(request.serializable).await?;
-        let read = self.store.range(&range, convert::range_options(&request));
-        let read = read.map_err(|error| status::of_store(&error))?;
+        let (request, read) = self.read(request).await?;
         let header = self.header(read.revision);
         Ok(Response::new(convert::range_response(&request, read, header)))
     }
@@ -177,6 +186,9 @@ impl Kv for Server {
         let revision = request.get_ref().revision;
         if revision < 0 {
             return Err(status::COMPACTED.into());
+        }
+        if revision == 0 && self.store.compact_revision().is_zero() {
+            return Ok(Response::new(CompactionResponse { header: Some(self.header_now()) }));
         }
         // Forgetting in memory is done when it is answered, so a physical compaction needs no waiting.
         let done = self.store.compact(convert::revision(revision)).await;

@@ -148,7 +148,7 @@ impl Maintenance for MaintenanceService {
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         let server = &self.0;
-        server.auth.permit_admin(&server.caller(&request)?)?;
+        server.auth.permit_admin(&server.reader(&request)?)?;
         let stream = server.cluster.snapshot().await.map_err(|error| of_cluster(&error))?;
         let (pieces, receiver) = mpsc::channel(SNAPSHOT_PIECES);
         server.scope.spawn(send_snapshot(server.clone(), stream, pieces));

@@ -6,6 +6,7 @@ mod cluster;
 mod kv;
 mod lease;
 mod maintenance;
+mod range_answer;
 mod watch;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tonic::{Request, Status};
 
 pub(crate) use self::lease::LeaseService;
 pub(crate) use self::maintenance::MaintenanceService;
+pub(crate) use self::range_answer::{RangeAnswer, RangeCall};
 pub(crate) use self::watch::WatchService;
 use crate::auth::{Auth, Caller, TokenKind};
 use crate::metrics::Metrics;
@@ -112,8 +114,16 @@ impl Server {
         self.header(self.store.current_revision())
     }
 
-    /// Who asks; refuses a client that wants a leader where there is none.
+    /// Who asks; refuses a client that wants a leader where there is none, and all at a learner.
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        if self.cluster.is_learner() {
+            return Err(status::LEARNER.into());
+        }
+        self.reader(request)
+    }
+
+    /// The same for what a learner answers as well.
+    fn reader<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         self.require_leader(request.metadata())?;
         self.auth.caller(request.metadata(), request.extensions())
     }

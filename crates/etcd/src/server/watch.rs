@@ -47,6 +47,9 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        if self.0.cluster.is_learner() {
+            return Err(status::LEARNER.into());
+        }
         self.0.require_leader(request.metadata())?;
         // As upstream, a stream opens for anybody; a watch on it is refused if its caller is.
         let caller = self.0.auth.caller(request.metadata(), request.extensions());
