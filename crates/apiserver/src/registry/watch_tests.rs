@@ -24,11 +24,11 @@ fn object(name: &str, on: bool, round: u64) -> Value {
 /// Creates, changes or deletes one of a few objects, as `random` says.
 async fn step(registry: &Registry, served: &Arc<Served>, random: u64) {
     let name = format!("c{}", random % 5);
-    let (on, round) = (random / 5 % 2 == 0, random);
+    let (on, round) = ((random / 5).is_multiple_of(2), random);
     let own = registry.own();
     if registry.entry(served, NAMESPACE, &name).unwrap().is_none() {
         own.create(served, NAMESPACE, object(&name, on, round)).await.unwrap();
-    } else if random / 10 % 3 == 0 {
+    } else if (random / 10).is_multiple_of(3) {
         own.delete(served, (NAMESPACE, &name), &DeleteOptions::default()).await.unwrap();
     } else {
         let change = |_: Option<&Value>| Ok(object(&name, on, round));
