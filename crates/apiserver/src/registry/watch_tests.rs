@@ -48,8 +48,7 @@ async fn list(registry: &Registry, served: &Arc<Served>, filter: &Filter) -> (u6
 
 async fn replay(seed: u64) {
     let store = Arc::new(store::Embedded::in_memory(base::system_clock()).unwrap());
-    let registry =
-        Registry::new(store, ResourceTable::builtin(Catalog::builtin()), base::system_clock());
+    let registry = Registry::new(store, ResourceTable::builtin(Catalog::builtin()), base::system_clock());
     let served = registry.stored_resource("", "configmaps").unwrap();
     let filter = || Filter::parse(&served, Some("on=yes"), None).unwrap();
     let mut random = seed;

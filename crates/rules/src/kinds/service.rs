@@ -405,11 +405,6 @@ fn warnings(service: &Value) -> Vec<String> {
     if kind(service) == "ExternalName" && set("externalIPs") {
         out.push("spec.externalIPs is ignored when type is \"ExternalName\"".to_owned());
     }
-    if spec["trafficDistribution"].as_str() == Some("PreferClose") {
-        out.push(
-            "spec.trafficDistribution: PreferClose is deprecated in v1.35+; use PreferSameZone instead".to_owned(),
-        );
-    }
     out
 }
 
