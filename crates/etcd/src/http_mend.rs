@@ -5,6 +5,8 @@
 //! it. So the first HEADERS frame is looked through, and `://` in it becomes `j--`: of the same length in Huffman's
 //! code and in plain, so that nothing else shifts. All other bytes pass untouched.
 
+#![allow(clippy::unusual_byte_groupings, reason = "a group is a character")]
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -144,7 +144,7 @@ impl Generator {
     }
 
     fn txn(&mut self, depth: usize) -> TxnRequest {
-        let mut ops = |this: &mut Self| -> Vec<RequestOp> {
+        let ops = |this: &mut Self| -> Vec<RequestOp> {
             (0..this.rng.usize(..4)).map(|_| RequestOp { request: Some(this.op(depth)) }).collect()
         };
         let (success, failure) = (ops(self), ops(self));

@@ -398,7 +398,7 @@ mod tests {
             ..Default::default()
         };
         let whole = WatchResponse { watch_id: 3, events: vec![event; 10], ..Default::default() };
-        assert_eq!(fragments(whole.clone(), 1 << 20), [whole.clone()]);
+        assert_eq!(fragments(whole.clone(), 1 << 20), std::slice::from_ref(&whole));
         let pieces = fragments(whole.clone(), 350);
         let shape: Vec<(usize, bool)> = pieces.iter().map(|p| (p.events.len(), p.fragment)).collect();
         assert_eq!(shape, [(3, true), (3, true), (3, true), (1, false)]);
