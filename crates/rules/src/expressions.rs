@@ -52,26 +52,34 @@ fn shown(of: &Type) -> String {
 /// Expressions of a policy that see its variables, each of which sees those before it.
 #[derive(Debug, Clone)]
 pub struct Composition {
+    /// There are some, even if none has been compiled yet.
+    declared: bool,
     variables: Vec<(SmolStr, Type)>,
 }
 
 impl Composition {
     /// No variables yet.
     pub fn new() -> Self {
-        Self { variables: Vec::new() }
+        Self { declared: false, variables: Vec::new() }
     }
 
     /// `base` with `variables`, unless there are none.
     pub fn env(&self, base: Env) -> Env {
-        if self.variables.is_empty() { base } else { self.composed(base) }
+        if self.declared { self.composed(base) } else { base }
     }
 
     fn composed(&self, base: Env) -> Env {
         base.variable("variables", Type::object("kubernetes.variables", self.variables.iter().cloned()))
     }
 
+    /// There are variables: expressions see the object that holds them, whichever of them compile.
+    pub fn declare(&mut self) {
+        self.declared = true;
+    }
+
     /// Compiles the next variable; one that does not compile is dyn to those after it.
     pub fn add(&mut self, base: Env, name: &str, source: &str) -> Result<Program, String> {
+        self.declare();
         let outcome = compile(&self.composed(base), source, &[]);
         let of = outcome.as_ref().map_or(Type::Dyn, |program| program.result_type().clone());
         self.variables.retain(|(other, _)| other != name);

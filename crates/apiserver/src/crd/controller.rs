@@ -9,7 +9,7 @@ use store::{KeyRange, Revision, WatchOptions};
 
 use super::names::{condition, is_true, set_condition, status_of};
 use super::resource::served_by;
-use super::{CLEANUP_FINALIZER, GROUP, PLURAL};
+use super::{CLEANUP_FINALIZER, CustomFacts, GROUP, PLURAL};
 use crate::Error;
 use crate::core::Core;
 use crate::registry::options::DeleteOptions;
@@ -54,8 +54,19 @@ struct Definitions {
     all: BTreeMap<String, Value>,
     /// The revision that each was read at.
     read_at: BTreeMap<String, Revision>,
-    /// What each established definition serves, and its generation and names that this was made of.
-    served: BTreeMap<String, (Value, Vec<Arc<Served>>)>,
+    /// What each definition serves.
+    served: BTreeMap<String, Made>,
+}
+
+/// What a definition serves, and of what state of it that was made.
+struct Made {
+    /// The definition's resourceVersion.
+    seen: String,
+    /// See [`made_of`].
+    of: Value,
+    deleting: bool,
+    /// Empty until it is established.
+    served: Vec<Arc<Served>>,
 }
 
 impl Definitions {
@@ -171,7 +182,7 @@ impl Definitions {
     }
 
     async fn delete_objects(&self, registry: &Registry, definition: &Value) -> ApiResult<()> {
-        let served = match self.served.get(meta::name(definition)).and_then(|(_, s)| s.first()) {
+        let served = match self.served.get(meta::name(definition)).and_then(|made| made.served.first()) {
             Some(served) => served.clone(),
             None => match served_by(definition, &self.webhooks).into_iter().next() {
                 Some(served) => served,
@@ -222,19 +233,29 @@ impl Definitions {
             keep
         });
         for (name, definition) in &self.all {
-            let made_of = made_of(definition);
-            if self.served.get(name).is_some_and(|(of, _)| *of == made_of) {
+            let seen = definition.str_at("metadata.resourceVersion").unwrap_or_default();
+            let before = self.served.get(name);
+            if before.is_some_and(|made| made.seen == seen) {
                 continue;
             }
-            let established = is_true(&definition["status"], "Established");
-            let served = if established { served_by(definition, &self.webhooks) } else { Vec::new() };
-            changed |= !served.is_empty() || self.served.contains_key(name);
-            self.served.insert(name.clone(), (made_of, served));
+            let (of, deleting) = (made_of(definition), meta::is_deleting(definition));
+            let same = before.is_some_and(|made| made.of == of);
+            let served = match before {
+                Some(made) if same && made.deleting == deleting => made.served.clone(),
+                Some(made) if same && deleting => {
+                    made.served.iter().map(|s| Arc::new(terminating(s))).collect()
+                }
+                _ if is_true(&definition["status"], "Established") => served_by(definition, &self.webhooks),
+                _ => Vec::new(),
+            };
+            let unchanged = before.is_some_and(|made| same && made.deleting == deleting);
+            changed |= !unchanged && (!served.is_empty() || before.is_some());
+            self.served.insert(name.clone(), Made { seen: seen.to_owned(), of, deleting, served });
         }
         if !changed {
             return;
         }
-        let custom = self.served.values().flat_map(|(_, served)| served.iter().cloned()).collect();
+        let custom = self.served.values().flat_map(|made| made.served.iter().cloned()).collect();
         let table = registry.resources.load().with_custom(custom);
         registry.set_resources(table);
     }
@@ -245,6 +266,19 @@ fn made_of(definition: &Value) -> Value {
     let status = &definition["status"];
     schema::value!({
         "spec": (definition["spec"].clone()), "names": (status["acceptedNames"].clone()),
-        "established": (is_true(status, "Established")), "deleting": (meta::is_deleting(definition))
+        "established": (is_true(status, "Established"))
     })
+}
+
+/// The same resource, of which nothing new is created any more.
+fn terminating(served: &Served) -> Served {
+    let facts = served.custom.as_deref().cloned().unwrap_or_default();
+    Served {
+        resource: served.resource.clone(),
+        hub: served.hub.clone(),
+        conversion: served.conversion.clone(),
+        strategy: served.strategy.clone(),
+        deprecation: served.deprecation.clone(),
+        custom: Some(Arc::new(CustomFacts { terminating: true, ..facts })),
+    }
 }

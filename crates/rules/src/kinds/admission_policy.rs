@@ -99,6 +99,7 @@ fn validate_common(spec: &Cursor<'_>, out: &mut Errors) -> Environments {
         without_authorizer: admission_env(Available { authorizer: false, ..available }),
     };
     for variable in spec.field("variables").items() {
+        environments.variables.declare();
         let (name, expression) = (variable.field("name"), variable.field("expression"));
         if name.text().trim().is_empty() {
             name.required(out, "name is not specified");
