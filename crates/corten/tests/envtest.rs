@@ -1,6 +1,8 @@
 //! The binary as test frameworks for controllers start it: `etcd` and `kube-apiserver` by their names, with the flags
 //! that controller-runtime's envtest gives them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
