@@ -1,5 +1,7 @@
 //! Built-in admission plugins, service addresses, and priority and fairness, through a whole server in memory.
 
+#![allow(clippy::unwrap_used, reason = "a failed call fails the test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -136,9 +136,11 @@ async fn load_never_exceeds_the_seats() {
     for task in tasks {
         task.await.unwrap();
     }
-    let state = busy.state.lock();
-    assert_eq!((state.seats_in_use, state.queues.waiting()), (0, 0));
-    drop(state);
+    let left = {
+        let state = busy.state.lock();
+        (state.seats_in_use, state.queues.waiting())
+    };
+    assert_eq!(left, (0, 0));
     let config = defaults();
     let user = UserInfo::authenticated("jane", &[]);
     let info = info(&Method::GET, "/api/v1/namespaces/x/pods/p");

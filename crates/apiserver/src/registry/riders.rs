@@ -51,7 +51,7 @@ impl Rider {
     ) -> ApiResult<Self> {
         let (bytes, memo) = stored::encode(object, &served.hub)?;
         let key = served.key(namespace, name).into();
-        Ok(Self { key, revision: Some(revision), value: Some((bytes.into(), memo)) })
+        Ok(Self { key, revision: Some(revision), value: Some((bytes, memo)) })
     }
 
     /// Deletes the object that is at `revision`.

@@ -164,9 +164,10 @@ impl PodSecurity {
         attributes: &mut Attributes<'_>,
         registry: &Registry,
     ) -> ApiResult<Option<(Policy, Vec<rules::FieldError>)>> {
-        let exempt = if self.config.exempt_namespaces.iter().any(|n| n == attributes.namespace) {
+        let namespace = attributes.namespace.to_owned();
+        let exempt = if self.config.exempt_namespaces.contains(&namespace) {
             Some("namespace")
-        } else if self.config.exempt_users.iter().any(|user| *user == attributes.user.name) {
+        } else if self.config.exempt_users.contains(&attributes.user.name) {
             Some("user")
         } else {
             None
