@@ -122,8 +122,11 @@ pub fn dns1123_label(text: &str) -> Messages {
         out.push(max_len(LABEL_MAX_LEN));
     }
     if !matches_dns_label(text, lower_alnum) {
-        // Upper-case names are valid subdomains of no kind either, so the word is always "label".
-        out.push(regex_error(DNS1123_LABEL_TEXT, DNS1123_LABEL, &["my-name", "123-abc"]));
+        out.push(match text.split('.').all(|label| matches_dns_label(label, lower_alnum)) {
+            // What would be a subdomain is told what alone is wrong with it.
+            true => "must not contain dots".to_owned(),
+            false => regex_error(DNS1123_LABEL_TEXT, DNS1123_LABEL, &["my-name", "123-abc"]),
+        });
     }
     out
 }
