@@ -231,13 +231,23 @@ async fn a_failed_start_hook_ends_the_container() {
 }
 
 #[tokio::test]
-async fn a_resize_is_refused_clearly() {
+async fn a_resize_is_done_in_place_or_refused_clearly() {
     let node = Node::start().await;
     let spec = |cpu: &str| json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]});
     let path = node.pod("web", spec("100m"));
     node.until_phase(&path, "Running").await;
     let mut pod = node.api.get(&path).unwrap();
     pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "200m".into();
+    pod["metadata"]["generation"] = 2.into();
+    node.api.put(&path, pod);
+    let has = |pod: Option<&serde_json::Value>| {
+        let status = pod.map(|pod| pod["status"]["containerStatuses"][0].clone()).unwrap_or_default();
+        status["resources"]["requests"]["cpu"] == "200m" && status["allocatedResources"]["cpu"] == "200m"
+    };
+    let mut pod = node.api.until(&path, has).await.unwrap();
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "100000".into();
+    pod["metadata"]["generation"] = 3.into();
     node.api.put(&path, pod);
     let refused = |pod: Option<&serde_json::Value>| {
         let conditions = pod.and_then(|p| p["status"]["conditions"].as_array());
@@ -247,7 +257,7 @@ async fn a_resize_is_refused_clearly() {
             .any(|c| c["type"] == "PodResizePending" && c["reason"] == "Infeasible")
     };
     let pod = node.api.until(&path, refused).await.unwrap();
-    assert_eq!(pod["status"]["containerStatuses"][0]["resources"]["requests"]["cpu"], "100m");
+    assert_eq!(pod["status"]["containerStatuses"][0]["resources"]["requests"]["cpu"], "200m");
 }
 
 #[tokio::test]

@@ -286,6 +286,6 @@ mod tests {
         );
         let v2: Vec<String> =
             v2_settings(limits).into_iter().map(|(file, value)| format!("{file}={value}")).collect();
-        assert_eq!(v2, ["cpu.weight=39", "cpu.max=50000 100000", "memory.max=1048576"]);
+        assert_eq!(v2, ["cpu.weight=100", "cpu.max=50000 100000", "memory.max=1048576"]);
     }
 }

@@ -120,6 +120,8 @@ impl Cri {
         runtime.remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
         /// Containers by filter.
         runtime.list_containers(ListContainersRequest) -> ListContainersResponse;
+        /// Gives a running container other limits.
+        runtime.update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
         /// The state of a container.
         runtime.container_status(ContainerStatusRequest) -> ContainerStatusResponse;
         /// Makes the runtime open a container's log file anew.

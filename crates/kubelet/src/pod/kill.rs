@@ -114,6 +114,7 @@ pub fn kill_reason(pod: &Pod, record: &ContainerRecord, cause: KillCause) -> (St
     };
     let (what, grace) = match cause {
         KillCause::Changed => ("definition changed", None),
+        KillCause::Resized => ("resize requires restart", None),
         KillCause::Unknown => ("is in unknown state, try killing it before restart", None),
         KillCause::Liveness => {
             ("failed liveness probe", probe(|c| c.liveness_probe.as_ref()?.termination_grace_period_seconds))

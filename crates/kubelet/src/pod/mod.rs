@@ -8,6 +8,7 @@ pub mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod registry;
+mod resize;
 pub mod resources;
 mod runtime_class;
 mod sandbox;
@@ -18,4 +19,5 @@ mod worker;
 
 pub use admission::NodeFit;
 pub use registry::{PodView, Registry};
+pub use resize::ResizeTrouble;
 pub use uid::PodUid;

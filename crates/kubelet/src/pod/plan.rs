@@ -16,6 +16,8 @@ use crate::probes::{ProbeResults, ResultMap, Verdict};
 pub enum KillCause {
     /// Its image has changed.
     Changed,
+    /// It gets other resources and wants to be restarted for that.
+    Resized,
     /// It does not live.
     Liveness,
     /// It did not come up.

@@ -18,6 +18,7 @@ use super::act::Troubles;
 use super::backoff::Backoffs;
 use super::plan::{Inputs, plan};
 use super::registry::PodView;
+use super::resize::{ResizeTrouble, Resized};
 use super::{PodUid, kill, spec};
 use crate::container::field::FieldSource;
 use crate::container::{sandbox::log_directory, termination};
@@ -30,6 +31,8 @@ use crate::volumes::{VolumeSet, tear_down};
 
 /// Pause after the runtime could not be asked, or something could not be taken down.
 const RETRY: Duration = Duration::from_secs(1);
+/// Pause before a resize that failed is tried again.
+const RESIZE_RETRY: Duration = Duration::from_secs(10);
 
 /// What is wanted of a worker.
 #[derive(Debug, Clone)]
@@ -80,6 +83,7 @@ pub struct PodWorker {
     pub(super) probes: Probes,
     pub(super) backoffs: Backoffs,
     pub(super) troubles: Troubles,
+    pub(super) resized: Resized,
     ending: Option<Ending>,
     stopping: bool,
     stopped: bool,
@@ -112,6 +116,7 @@ impl PodWorker {
             probes,
             backoffs,
             troubles: Troubles::default(),
+            resized: Resized::default(),
             ending: None,
             stopping: false,
             stopped: false,
@@ -136,7 +141,8 @@ impl PodWorker {
     }
 
     async fn sync_until_over(&mut self) {
-        let mut desired = self.desired.clone();
+        // Two receivers: waiting for the end takes note of every change, and one that comes during a step must not be lost.
+        let (mut desired, mut ending) = (self.desired.clone(), self.desired.clone());
         loop {
             let wanted = desired.borrow_and_update().clone();
             if wanted.ends() {
@@ -146,7 +152,7 @@ impl PodWorker {
             // What runs is dropped when the pod is to end: a pull must not keep it.
             let step = tokio::select! {
                 biased;
-                () = ends(&mut desired) => continue,
+                () = ends(&mut ending) => continue,
                 step = self.step() => step,
             };
             let wait = match step {
@@ -180,6 +186,7 @@ impl PodWorker {
         let ip = self.observed.ready_sandbox().and_then(|s| s.ips.first().cloned());
         let ip = if spec::host_network(&pod) { self.shared.host_ips.first().cloned() } else { ip };
         self.probes.follow(&pod, &self.observed, ip.as_deref());
+        self.resize(&pod).await;
         let status = self.write_status(false);
         if status.phase.as_deref().and_then(Phase::parse).is_some_and(Phase::is_terminal) {
             return Step::Over;
@@ -225,6 +232,7 @@ impl PodWorker {
                         record.message = termination::message(record);
                     }
                 }
+                self.resized.show(&mut observed);
                 self.observed = observed;
                 Ok(())
             }
@@ -246,6 +254,7 @@ impl PodWorker {
             observed: &self.observed,
             probes: &probes,
             errors: &self.troubles.errors,
+            resize: self.resized.trouble.as_ref(),
             host_ips: &self.shared.host_ips,
             runtime_name: &self.shared.runtime_name,
             ending: self.ending.as_ref(),
@@ -286,7 +295,8 @@ impl PodWorker {
             self.volumes_due.filter(|_| self.volumes_made || self.observed.ready_sandbox().is_some());
         let volumes = volumes.map(|due| due.duration_since(now).unwrap_or_default());
         let deadline = self.deadline_left(&self.pod(), &self.view.borrow().status);
-        [wait, volumes, deadline].into_iter().flatten().min()
+        let resize = matches!(self.resized.trouble, Some(ResizeTrouble::Failed(_))).then_some(RESIZE_RETRY);
+        [wait, volumes, deadline, resize].into_iter().flatten().min()
     }
 
     fn volumes_are_due(&self) -> bool {

@@ -9,9 +9,8 @@ use super::Phase;
 use super::conditions::{ConditionInputs, DISRUPTION, conditions};
 use super::containers::statuses;
 use super::phase::phase;
-use crate::cri::labels::resources_json;
-use crate::cri::{ContainerState, Observed};
-use crate::pod::{resources, spec};
+use crate::cri::Observed;
+use crate::pod::{ResizeTrouble, resources, spec};
 use crate::probes::ResultMap;
 
 /// Why a container could not be started: its `waiting` state.
@@ -47,6 +46,8 @@ pub struct StatusInputs<'a> {
     pub probes: &'a ResultMap,
     /// Containers that could not be started.
     pub errors: &'a HashMap<String, StartError>,
+    /// What stands in the way of a resize.
+    pub resize: Option<&'a ResizeTrouble>,
     /// The node's addresses.
     pub host_ips: &'a [String],
     /// The scheme of container ids, e.g. `containerd`.
@@ -82,7 +83,7 @@ pub fn compute(inputs: &StatusInputs<'_>) -> PodStatus {
         phase,
         init: &init,
         app: &app,
-        resize_wanted: resize_wanted(inputs),
+        resize: inputs.resize,
         sandbox_ready,
         before,
         now: &inputs.now,
@@ -144,16 +145,6 @@ fn settled_phase(inputs: &StatusInputs<'_>, computed: Phase) -> Phase {
         _ if computed.is_terminal() && inputs.observed.running().next().is_some() => Phase::Running,
         _ => computed,
     }
-}
-
-fn resize_wanted(inputs: &StatusInputs<'_>) -> bool {
-    let mut containers = spec::init_containers(inputs.pod).chain(spec::app_containers(inputs.pod));
-    containers.any(|spec| {
-        let record = inputs.observed.container(&spec.container.name);
-        let made_with =
-            record.filter(|r| r.state == ContainerState::Running).and_then(|r| r.meta.resources.as_ref());
-        made_with.is_some() && made_with != resources_json(&spec.container).as_ref()
-    })
 }
 
 fn pod_ips(inputs: &StatusInputs<'_>, sandbox_ready: bool) -> Vec<String> {

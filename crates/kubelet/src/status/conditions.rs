@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Phase;
+use crate::pod::ResizeTrouble;
 use crate::pod::spec::{self, ContainerKind};
 
 /// Conditions that the kubelet alone writes.
@@ -14,9 +15,10 @@ const OWN: [&str; 7] = [
     "ContainersReady",
     "PodScheduled",
     RESIZE_PENDING,
-    "PodResizeInProgress",
+    RESIZE_IN_PROGRESS,
 ];
 const RESIZE_PENDING: &str = "PodResizePending";
+const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 /// A condition that the kubelet and others write.
 pub const DISRUPTION: &str = "DisruptionTarget";
 
@@ -58,8 +60,8 @@ pub struct ConditionInputs<'a> {
     pub phase: Phase,
     pub init: &'a [ContainerStatus],
     pub app: &'a [ContainerStatus],
-    /// True if running containers have other resources than the pod now asks for.
-    pub resize_wanted: bool,
+    /// What stands in the way of a resize.
+    pub resize: Option<&'a ResizeTrouble>,
     /// True while a sandbox with its network stands.
     pub sandbox_ready: bool,
     /// Conditions as the API has them.
@@ -77,11 +79,12 @@ pub fn conditions(inputs: &ConditionInputs<'_>) -> Vec<PodCondition> {
         reason: None,
         message: None,
     };
-    let resize = inputs.resize_wanted.then(|| Verdict {
-        type_: RESIZE_PENDING,
-        holds: true,
-        reason: Some("Infeasible"),
-        message: Some("In-place resize of running containers is not supported by this kubelet".to_owned()),
+    let resize = inputs.resize.map(|trouble| {
+        let (type_, reason, text) = match trouble {
+            ResizeTrouble::Infeasible(text) => (RESIZE_PENDING, "Infeasible", text),
+            ResizeTrouble::Failed(text) => (RESIZE_IN_PROGRESS, "Error", text),
+        };
+        Verdict { type_, holds: true, reason: Some(reason), message: Some(text.clone()) }
     });
     let own = [sandbox, initialized(inputs), ready, containers, Verdict::yes("PodScheduled")];
     let own = own.into_iter().chain(resize);

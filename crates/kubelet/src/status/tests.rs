@@ -96,6 +96,7 @@ impl Case {
             observed: &self.observed,
             probes: &self.probes,
             errors: &self.errors,
+            resize: None,
             host_ips: &["192.168.0.1".to_owned()],
             runtime_name: "corten",
             ending: self.ending.as_ref(),

@@ -229,6 +229,7 @@ impl Runtime {
             }
             "CreateContainer" => self.create(decode(message)),
             "StartContainer" => self.start(decode(message)),
+            "UpdateContainerResources" => reply(UpdateContainerResourcesResponse {}),
             "StopContainer" => {
                 let request: StopContainerRequest = decode(message);
                 self.end(&request.container_id, 137);
