@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures of the README, measured on this machine.
 
+mod api;
 mod etcd;
 mod idle;
 mod pods;
@@ -38,6 +39,7 @@ const MEASUREMENTS: &[(&str, Measurement, bool)] = &[
     ("idle", idle::measure, true),
     ("size", size, true),
     ("build", build, false),
+    ("api", api::measure, false),
     ("etcd", etcd::measure, false),
 ];
 

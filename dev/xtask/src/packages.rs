@@ -42,13 +42,22 @@ pub fn install() -> anyhow::Result<()> {
         eprintln!("note: not installed, tests that need them skip: {}", missing.join(" "));
         return Ok(());
     }
-    let apt = || {
-        let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
-        command
-    };
     run(apt().args(["update", "-qq"]))?;
     run(apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing).stdout(Stdio::null()))
+}
+
+/// Installs one package that only a benchmark needs.
+pub fn require(package: &str, file: &str) -> anyhow::Result<()> {
+    if !std::path::Path::new(file).exists() {
+        run(apt().args(["install", "-y", "-qq", "--no-install-recommends", package]).stdout(Stdio::null()))?;
+    }
+    Ok(())
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command
 }
 
 fn on_path(program: &str) -> bool {
