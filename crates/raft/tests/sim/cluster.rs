@@ -25,6 +25,7 @@ enum Event {
     Deliver(Box<Message>),
     Call,
     Trouble,
+    Start(NodeId),
 }
 
 struct Timed(u64, u64, Event);
@@ -60,9 +61,14 @@ pub struct Cluster {
     loss: f64,
     duplicates: f64,
     slow_disk: bool,
+    /// Of 65,536 steps so many end in a crash; and ticks of an election, fewer for more of them.
+    crashes: u16,
+    election_ticks: u32,
     quiet: bool,
     /// What was applied by the first member that did, and who led in each term.
     chosen: Vec<Entry>,
+    /// The term, at most, in which each of these was committed.
+    chosen_in: Vec<u64>,
     first_index: u64,
     leaders: HashMap<u64, NodeId>,
     calls: HashMap<u64, (u64, Call)>,
@@ -87,8 +93,11 @@ impl Cluster {
             loss: if rng.bool() { 0.0 } else { rng.f64() * 0.2 },
             duplicates: if rng.bool() { 0.0 } else { rng.f64() * 0.2 },
             slow_disk: false,
+            crashes: [20, 100, 800][rng.usize(0..3)],
+            election_ticks: [3, 6, 10][rng.usize(0..3)],
             quiet: false,
             chosen: Vec::new(),
+            chosen_in: Vec::new(),
             first_index: 2,
             leaders: HashMap::new(),
             calls: HashMap::new(),
@@ -112,7 +121,9 @@ impl Cluster {
     }
 
     fn add_node(&mut self, id: NodeId, disk: Disk) {
-        self.nodes.insert(id, Node::new(id, disk));
+        let mut node = Node::new(id, disk);
+        node.election_ticks = self.election_ticks;
+        self.nodes.insert(id, node);
         self.start(id);
     }
 
@@ -128,6 +139,10 @@ impl Cluster {
     fn crash(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.crash(&mut self.rng);
+        }
+        if !self.quiet && self.rng.u8(0..4) > 0 {
+            let after = self.rng.u64(0..120);
+            self.schedule(after, Event::Start(id));
         }
     }
 
@@ -204,6 +219,7 @@ impl Cluster {
                 self.schedule(next, Event::Trouble);
             }
             Event::Trouble => {}
+            Event::Start(id) => self.start(id),
         }
     }
 
@@ -234,7 +250,7 @@ impl Cluster {
 
     fn io_delay(&mut self) -> u64 {
         match self.rng.u8(0..8) {
-            0 => self.rng.u64(0..if self.slow_disk { 150 } else { 15 }),
+            0 if !self.quiet => self.rng.u64(0..if self.slow_disk { 150 } else { 15 }),
             1 | 2 => 1,
             _ => 0,
         }
@@ -253,7 +269,7 @@ impl Cluster {
         effects.outcomes.into_iter().for_each(|outcome| self.answer(outcome));
         self.check_node(id);
         // Between any two steps the machine may stop.
-        if !self.quiet && self.rng.u16(..) < 40 {
+        if !self.quiet && self.rng.u16(..) < self.crashes {
             self.crash(id);
         } else if busy {
             let delay = self.io_delay();
@@ -268,7 +284,8 @@ impl Cluster {
         if matches!(message.body, Body::Snapshot { last: true, .. }) {
             self.installs += 1;
         }
-        let delay = if self.rng.u8(0..20) == 0 { self.rng.u64(0..120) } else { self.rng.u64(0..6) };
+        let slow = !self.quiet && self.rng.u8(0..20) == 0;
+        let delay = if slow { self.rng.u64(0..120) } else { self.rng.u64(0..if self.quiet { 3 } else { 6 }) };
         let twice = self.rng.f64() < self.duplicates && !matches!(message.body, Body::Propose { .. });
         if twice {
             let later = self.rng.u64(0..200);
@@ -327,7 +344,10 @@ impl Cluster {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         let one = ids[self.rng.usize(..ids.len())];
         match self.rng.u8(0..15) {
-            0 => self.crash(one),
+            0 => {
+                let victim = self.leader().filter(|_| self.rng.bool()).unwrap_or(one);
+                self.crash(victim);
+            }
             1 | 2 => ids.iter().for_each(|id| self.start(*id)),
             3 => self.split(&ids),
             4 => {
@@ -421,7 +441,8 @@ impl Cluster {
             self.elections += 1;
             // Leader completeness: what was committed in earlier terms is in the new leader's log.
             let (base, _) = raft.log_extent();
-            for entry in self.chosen.iter().filter(|entry| entry.term < status.term) {
+            let earlier = self.chosen.iter().zip(&self.chosen_in).filter(|(_, term)| **term < status.term);
+            for (entry, _) in earlier {
                 let there = entry.index < base || raft.term_of(entry.index) == Some(entry.term);
                 assert!(there, "leader {id} of term {} lacks entry {}", status.term, entry.index);
             }
@@ -437,6 +458,8 @@ impl Cluster {
             Some(chosen) => assert_eq!(*chosen, entry, "member {id} applies something else"),
             None => {
                 assert_eq!(at, self.chosen.len(), "member {id} applies what nobody saw committed");
+                let term = self.nodes[&id].raft.as_ref().map_or(entry.term, |raft| raft.status().term);
+                self.chosen_in.push(term);
                 self.chosen.push(entry);
                 self.check_logs();
             }

@@ -57,6 +57,7 @@ pub struct Node {
     /// Calls whose effect this member tells the client.
     pub calls: HashMap<u64, ()>,
     pub tick_ms: u64,
+    pub election_ticks: u32,
     /// Events of an earlier life are not its own.
     pub life: u64,
     pub paused_until: u64,
@@ -77,6 +78,7 @@ impl Node {
             outgoing: HashMap::new(),
             calls: HashMap::new(),
             tick_ms: 10,
+            election_ticks: 10,
             life: 0,
             paused_until: 0,
             commit_seen: 0,
@@ -86,6 +88,7 @@ impl Node {
     pub fn start(&mut self, rng: &mut Rng) {
         let (restored, state) = self.disk.restore();
         let config = Config {
+            election_ticks: self.election_ticks,
             max_append_bytes: 100,
             max_inflight: 4,
             max_inflight_bytes: 300,
@@ -101,9 +104,10 @@ impl Node {
 
     pub fn crash(&mut self, rng: &mut Rng) {
         let id = self.id;
-        let (mut disk, life, tick_ms) = (std::mem::take(&mut self.disk), self.life + 1, self.tick_ms);
+        let (life, tick_ms, election_ticks) = (self.life + 1, self.tick_ms, self.election_ticks);
+        let mut disk = std::mem::take(&mut self.disk);
         disk.crash(rng);
-        *self = Self { life, tick_ms, ..Self::new(id, disk) };
+        *self = Self { life, tick_ms, election_ticks, ..Self::new(id, disk) };
     }
 
     pub fn read(&mut self, call: u64, key: u64) -> bool {
