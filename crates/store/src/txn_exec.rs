@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::history::Change;
+use crate::history::{Change, Map};
 use crate::keyspace::{Keyspace, entries};
 use crate::state::State;
 use crate::{
@@ -55,6 +55,8 @@ pub(crate) struct Execution<'a> {
     state: &'a mut State,
     /// Where reads of older revisions go.
     keyspace: &'a Keyspace,
+    /// The entries before the transaction, if it reads at a revision.
+    before: Option<Map>,
     /// The outcome of each transaction's comparisons, outer before inner.
     branches: Vec<bool>,
     /// Reads below this are refused.
@@ -84,7 +86,8 @@ impl<'a> Execution<'a> {
     ) -> Result<(TxnResult, Option<Change>), Error> {
         let revision = state.revision.next();
         let (branches, events) = (Vec::new(), Vec::new());
-        let mut this = Self { state, keyspace, branches, compacted, revision, events };
+        let before = reads_at_revision(&txn).then(|| state.map.clone());
+        let mut this = Self { state, keyspace, before, branches, compacted, revision, events };
         this.decide(&txn);
         this.check(&txn, quota_bytes)?;
         let mut branches = std::mem::take(&mut this.branches).into_iter();
@@ -159,11 +162,11 @@ impl<'a> Execution<'a> {
         if put.ignore_lease && !put.lease.is_none() {
             return Err(Error::Invalid("lease is provided"));
         }
-        if (put.ignore_value || put.ignore_lease) && !self.state.map.contains_key(&put.key) {
-            return Err(Error::Invalid("key not found"));
-        }
         if !put.lease.is_none() && !self.state.leases.contains(put.lease) {
             return Err(Error::LeaseNotFound(put.lease));
+        }
+        if (put.ignore_value || put.ignore_lease) && !self.state.map.contains_key(&put.key) {
+            return Err(Error::Invalid("key not found"));
         }
         Ok(())
     }
@@ -219,12 +222,26 @@ impl<'a> Execution<'a> {
     }
 
     fn range(&self, range: &KeyRange, options: RangeOptions) -> RangeResult {
-        if options.revision.is_zero() || options.revision == self.state.revision {
-            return crate::keyspace::read(&self.state.map, range, options, self.state.revision);
+        let read = |map| crate::keyspace::read(map, range, options, self.state.revision);
+        if options.revision.is_zero() {
+            return read(&self.state.map);
+        }
+        // The revision before the transaction does not have what it has written so far.
+        if let Some(before) = self.before.as_ref().filter(|_| options.revision == self.state.revision) {
+            return read(before);
         }
         // Checked before; what a concurrent compaction takes in between reads as nothing.
         self.keyspace.range(range, options).unwrap_or_default()
     }
+}
+
+/// Whether a transaction may read at a revision that it names.
+fn reads_at_revision(txn: &Txn) -> bool {
+    txn.then.iter().chain(&txn.otherwise).any(|op| match op {
+        Op::Range { options, .. } => !options.revision.is_zero(),
+        Op::Txn(inner) => reads_at_revision(inner),
+        Op::Put(_) | Op::Delete(_) => false,
+    })
 }
 
 /// What a transaction is about to do.

@@ -109,7 +109,6 @@ async fn a_transaction_has_one_revision_and_leaves_no_half() {
 
     let refused = [
         vec![Op::Put(Put::new("c", "1")), Op::Put(Put::new("c", "2"))],
-        vec![Op::Put(Put::new("c", "1")), Op::Delete(Delete { range: KeyRange::prefix("c") })],
         vec![Op::Put(Put::new("c", "1")), Op::Put(Put::new("d", "2").with_lease(LeaseId(77)))],
         vec![Op::Put(Put::new("", "1"))],
         vec![Op::Put(Put::new("c", vec![0; 1_572_864]))],
@@ -357,4 +356,19 @@ async fn a_snapshot_file_becomes_a_store_again() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     assert!(matches!(SnapshotFile::decode(&bytes, name, &*clock), Err(Error::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn a_transaction_reads_the_revision_before_it_without_its_own_writes() {
+    let store = memory();
+    let at = put(&store, "a", "1").await;
+    let options = RangeOptions { revision: at, ..RangeOptions::default() };
+    let read = |options| Op::Range { range: KeyRange::all(), options };
+    let then = vec![Op::Put(Put::new("b", "2")), read(options), read(RangeOptions::default())];
+    let result = store.txn(Txn { then, ..Txn::default() }).await.unwrap();
+    let counts = result.results.iter().filter_map(|result| match result {
+        OpResult::Range(read) => Some(read.count),
+        _ => None,
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [1, 2]);
 }
