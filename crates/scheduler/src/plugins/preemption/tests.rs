@@ -18,9 +18,9 @@ fn pod(name: &str, priority: i32, cpu: &str, extra: Value) -> Arc<PodInfo> {
         "spec": {"priority": priority, "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]},
     });
     for (key, part) in extra.as_object().into_iter().flatten() {
-        value[key].as_object_mut().map(|known| known.extend(part.as_object().unwrap().clone()));
-        if value[key].is_null() {
-            value[key] = part.clone();
+        match value[key].as_object_mut() {
+            Some(known) => known.extend(part.as_object().unwrap().clone()),
+            None => value[key] = part.clone(),
         }
     }
     let pod: Pod = serde_json::from_value(value).unwrap();
