@@ -32,10 +32,10 @@ pub mod mvccpb;
 pub mod etcd {
     /// Users, roles, permissions.
     pub use crate::authpb as auth;
-    /// Keys, values, events.
-    pub use crate::mvccpb as kv;
     /// Services and their messages.
     pub use crate::etcdserverpb as rpc;
+    /// Keys, values, events.
+    pub use crate::mvccpb as kv;
 }
 
 /// The container runtime interface.

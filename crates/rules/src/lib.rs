@@ -21,8 +21,8 @@ mod shown;
 
 pub use cursor::Cursor;
 pub use custom::validate_custom;
-pub use defaults::apply_defaults;
 pub use custom_rules::{CustomRules, Outcome};
+pub use defaults::apply_defaults;
 pub use field::{BadValue, ErrorKind, Errors, FieldError, Path, aggregate, quote};
 pub use formats::matches_format;
 pub use prune::prune;

@@ -99,7 +99,9 @@ impl Embedded {
     pub fn open_on(disk: Arc<dyn Disk>, config: &Config, clock: SharedClock) -> Result<Self, Error> {
         let found = recovered(disk, config, Moment::of(&*clock))?;
         if found.state.settings.contains_key(crate::replicated::IDENTITY.as_bytes()) {
-            return Err(Error::Invalid("the data directory belongs to a member of a cluster: open it as one"));
+            return Err(Error::Invalid(
+                "the data directory belongs to a member of a cluster: open it as one",
+            ));
         }
         let (housekeeping, tidy) = Housekeeping::threaded().map_err(thread_error)?;
         let parts = parts(found, config, clock, housekeeping);

@@ -20,6 +20,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("cpio", "/usr/bin/cpio"),
     ("kmod", "/usr/sbin/depmod"),
     ("e2fsprogs", "/usr/sbin/mke2fs"),
+    ("python3-venv", "/var/lib/dpkg/info/python3-venv.list"),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
 ];
 
