@@ -1,5 +1,7 @@
 //! Lists in every form, of sizes around that of one piece, through a server in memory.
 
+#![allow(clippy::unwrap_used, reason = "a failed call fails the test")]
+
 use std::sync::Arc;
 
 use apiserver::{ApiService, Options, Server};
