@@ -85,9 +85,14 @@ fn address(result: &Value) -> IpAddr {
     result["ips"][0]["address"].as_str().unwrap().split_once('/').unwrap().0.parse().unwrap()
 }
 
-/// Answers one client with the address that it sees it have.
-fn serve(netns: &Netns, address: &str) -> std::thread::JoinHandle<SocketAddr> {
-    let listener = netns.within(|| TcpListener::bind(address).unwrap());
+fn listen(netns: &Netns, address: &str) -> TcpListener {
+    netns.within(|| TcpListener::bind(address).unwrap())
+}
+
+/// Answers one client, and gives the address that it was seen to have. The listener stays the caller's: to close one and
+/// bind its address again can fail, since a child that another test starts holds a copy until it executes.
+fn serve(listener: &TcpListener) -> std::thread::JoinHandle<SocketAddr> {
+    let listener = listener.try_clone().unwrap();
     std::thread::spawn(move || {
         let (mut client, from) = listener.accept().unwrap();
         client.write_all(b"hello").unwrap();
@@ -135,15 +140,15 @@ fn pods_reach_each_other_and_the_world_and_leave_no_trace() {
     check["prevResult"] = one.clone();
     host.within(|| call("bridge", "CHECK", "pod-one", &path(&pod), &check)).unwrap();
 
-    let server = serve(&other, "10.77.3.3:80");
+    let server = serve(&listen(&other, "10.77.3.3:80"));
     greet(&pod, (address(&two), 80)).unwrap();
     assert_eq!(server.join().unwrap().ip(), address(&one), "pods see each other's addresses");
     let route = pod.ip("route get 10.77.3.3");
     assert!(route.contains("via 10.77.3.1"), "{route}");
-    let server = serve(&pod, "10.77.3.2:80");
+    let server = serve(&listen(&pod, "10.77.3.2:80"));
     greet(&host, (address(&one), 80)).unwrap();
     assert_eq!(server.join().unwrap().ip().to_string(), "10.77.3.1");
-    let server = serve(&outside, "192.168.77.2:80");
+    let server = serve(&listen(&outside, "192.168.77.2:80"));
     greet(&pod, ([192, 168, 77, 2], 80)).unwrap();
     assert_eq!(server.join().unwrap().ip().to_string(), "192.168.77.1", "the world sees the host");
 
@@ -193,6 +198,7 @@ fn ports_of_the_host_lead_to_the_pod() {
     // A retry after a crash finds its own rules.
     host.within(|| call("portmap", "ADD", "pod", &path, &conf)).unwrap();
 
+    let listener = listen(&pod, "10.77.3.2:80");
     for (from, to, seen) in [
         (&outside, "192.168.78.1:8080", "192.168.78.2"),
         (&outside, "192.168.78.1:8081", "192.168.78.2"),
@@ -200,7 +206,7 @@ fn ports_of_the_host_lead_to_the_pod() {
         (&host, "127.0.0.1:8080", "10.77.3.1"),
         (&pod, "192.168.78.1:8080", "10.77.3.1"),
     ] {
-        let server = serve(&pod, "10.77.3.2:80");
+        let server = serve(&listener);
         greet(from, to.parse::<SocketAddr>().unwrap())
             .unwrap_or_else(|error| panic!("{} {to}: {error}", from.0));
         let client = server.join().unwrap().ip().to_string();
