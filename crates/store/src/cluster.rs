@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{Embedded, Error, Revision, Store};
 
@@ -156,6 +156,11 @@ pub trait Cluster: Send + Sync + 'static {
     /// Whether this member is a learner; cheap as well.
     fn is_learner(&self) -> bool {
         self.status().is_learner
+    }
+
+    /// Whether this member knows a leader, and when that changes. None: there always is one.
+    fn has_leader(&self) -> Option<watch::Receiver<bool>> {
+        None
     }
 
     /// Adds a voting member that is about to start; the whole new list has it.

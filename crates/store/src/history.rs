@@ -172,7 +172,7 @@ impl History {
             if !picked.is_empty() {
                 taken += picked.len();
                 let events = pick(&change.events, &picked);
-                piece.batches.push_back(WatchBatch { revision: change.revision, events });
+                piece.batches.push_back(WatchBatch::new(change.revision, events));
             }
         }
         Ok(piece)

@@ -191,7 +191,7 @@ impl Inner {
             let Some(group) = self.groups.get_mut(&range) else { continue };
             let picked = std::mem::take(&mut group.picked);
             let events = pick(&change.events, &picked);
-            let batch = WatchBatch { revision: change.revision, events };
+            let batch = WatchBatch::new(change.revision, events);
             group.members.retain(|_, queue| queue.push(&batch));
             if group.members.is_empty() {
                 self.groups.remove(&range);

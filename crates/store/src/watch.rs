@@ -1,10 +1,11 @@
 //! Watching: what changed in a range, revision by revision, without a gap.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::hub::Subscription;
 use crate::keyspace::Keyspace;
-use crate::{Entry, Error, KeyRange, Revision, WATCH_CATCH_UP_EVENTS};
+use crate::{Entry, Error, KeyRange, Memo, Revision, WATCH_CATCH_UP_EVENTS};
 
 /// How a range is watched.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,12 +48,48 @@ pub struct Event {
 }
 
 /// All changes of a watched range at one revision; shared by all who watch the same range.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct WatchBatch {
     /// The revision. A watch may be resumed from the one after it.
     pub revision: Revision,
     /// In the order of the transaction. Empty: nothing happened up to this revision.
     pub events: Arc<[Event]>,
+    memo: Arc<OnceLock<Memo>>,
+}
+
+impl WatchBatch {
+    /// A batch without memo.
+    pub fn new(revision: Revision, events: Arc<[Event]>) -> Self {
+        Self { revision, events, memo: Arc::default() }
+    }
+
+    /// What a watcher derived from the batch for all others that got the same one; made by `init` if nothing is there
+    /// yet, and not kept if something of another type is.
+    pub fn memo_or_init<T: Any + Send + Sync>(&self, init: impl FnOnce(&Self) -> T) -> Arc<T> {
+        if let Some(memo) = self.memo.get() {
+            return memo.clone().downcast().unwrap_or_else(|_| Arc::new(init(self)));
+        }
+        let made = Arc::new(init(self));
+        let kept: Memo = self.memo.get_or_init(|| made.clone()).clone();
+        kept.downcast().unwrap_or(made)
+    }
+}
+
+impl PartialEq for WatchBatch {
+    fn eq(&self, other: &Self) -> bool {
+        self.revision == other.revision && self.events == other.events
+    }
+}
+
+impl Eq for WatchBatch {}
+
+impl fmt::Debug for WatchBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchBatch")
+            .field("revision", &self.revision)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A running watch; dropping it ends it.
@@ -190,7 +227,7 @@ impl Watcher {
             if self.live.as_ref().is_some_and(Subscription::is_idle) {
                 self.given = self.given.max(reached);
                 self.next = self.next.max(reached.next());
-                return Poll::Ready(Ok(WatchBatch { revision: self.given, events: Arc::new([]) }));
+                return Poll::Ready(Ok(WatchBatch::new(self.given, Arc::new([]))));
             }
         }
         Poll::Pending

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use raft::ChangeKind;
+use tokio::sync::watch;
 
 use super::Replicated;
 use super::apply::Waiter;
@@ -47,6 +48,10 @@ impl Cluster for Replicated {
 
     fn is_learner(&self) -> bool {
         self.0.shared.status.lock().is_learner
+    }
+
+    fn has_leader(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.0.shared.has_leader.subscribe())
     }
 
     async fn add(&self, peer_urls: Vec<String>) -> Result<Member, ClusterError> {

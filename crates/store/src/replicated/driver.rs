@@ -15,10 +15,11 @@ use super::inbox::{Inbox, Input};
 use super::members::Members;
 use super::peer::{Ask, Frame, Told, Transport};
 use super::persist::Disk;
+use super::reads::{AskedReads, Read, Waiting};
 use super::request::{Request, Stamp};
 use super::snapshots::{Incoming, Outgoing};
 use crate::lease::Moment;
-use crate::{ClusterError, Error, LeaseId, MAX_LEASE_TTL_S, Member, MemberId, Revision};
+use crate::{ClusterError, Error, LeaseId, MAX_LEASE_TTL_S, Member, MemberId};
 
 /// Inputs taken in one batch; the rest waits for the next sync.
 const MAX_BATCH_INPUTS: usize = 1024;
@@ -83,9 +84,9 @@ pub(crate) struct Driver {
     pub(super) pending: HashMap<u64, Pending>,
     /// Requests that wait for a leader, in order.
     pub(super) waiting: VecDeque<u64>,
-    pub(super) reads: Vec<(Reply<Revision>, Instant)>,
-    /// The read that was asked for, and those it answers.
-    pub(super) asked_reads: HashMap<u64, Vec<(Reply<Revision>, Instant)>>,
+    pub(super) reads: Vec<Read>,
+    /// The question that was asked, and the reads it answers.
+    pub(super) asked_reads: HashMap<u64, AskedReads>,
     pub(super) confirmed: Vec<ReadState>,
     pub(super) asked: HashMap<u64, Asked>,
     /// Questions that wait for a leader.
@@ -157,9 +158,6 @@ impl Driver {
         if self.leads {
             self.expire_leases(now);
         }
-        // A read that was lost on the way is asked for again.
-        let again = std::mem::take(&mut self.asked_reads).into_values().flatten();
-        self.reads.extend(again);
         self.ask_again(now);
         self.publish_self();
         self.housekeep();
@@ -187,7 +185,7 @@ impl Driver {
         }
         match input {
             Input::Request(request, waiter) => return self.request(request, waiter, now),
-            Input::Read(reply) => self.reads.push((reply, now.instant + REQUEST_TIMEOUT)),
+            Input::Read(reply) => self.read(Waiting::Caller(reply), now.instant + REQUEST_TIMEOUT),
             Input::Ask(ask, reply) => self.ask(ask, reply, now),
             Input::MoveLeader(to, reply) => self.move_leader(to, reply, now),
             Input::Checkpoint(reply) => {
@@ -320,14 +318,7 @@ impl Driver {
             pending.waiter.refuse(error);
         }
         self.waiting.retain(|id| self.pending.contains_key(id));
-        let mut kept = Vec::new();
-        for (reply, deadline) in self.reads.drain(..) {
-            match deadline <= now.instant {
-                true => _ = reply.send(Err(Error::Timeout)),
-                false => kept.push((reply, deadline)),
-            }
-        }
-        self.reads = kept;
+        self.expire_reads(now);
         let over = self.unasked.extract_if(.., |asked| asked.deadline <= now.instant);
         over.for_each(|asked| _ = asked.reply.send(Err(Error::NoLeader.into())));
         let over = self.asked.extract_if(|_, asked| asked.deadline <= now.instant);
@@ -344,23 +335,12 @@ impl Driver {
                 break;
             }
             self.propose_waiting();
-            self.ask_reads();
+            self.ask_reads(now);
             let Some(ready) = self.raft.ready() else { break };
             self.carry_out(Box::new(ready), now);
             self.follow_leadership(now);
         }
         self.share();
-    }
-
-    /// One read of the core answers all that came since the last.
-    fn ask_reads(&mut self) {
-        if self.reads.is_empty() {
-            return;
-        }
-        let id = self.session ^ self.fresh_id();
-        if self.raft.read_index(id).is_ok() {
-            self.asked_reads.insert(id, std::mem::take(&mut self.reads));
-        }
     }
 
     fn carry_out(&mut self, mut ready: Box<Ready>, now: Moment) {
@@ -389,7 +369,7 @@ impl Driver {
         self.propose_refused(&ready.refused);
         self.receive_snapshot(&mut ready, now);
         self.confirmed.append(&mut ready.reads);
-        self.answer_reads();
+        self.answer_reads(now);
     }
 
     fn apply(&mut self, entries: Vec<raft::Entry>, now: Moment) {
@@ -423,26 +403,23 @@ impl Driver {
         }
     }
 
-    fn answer_reads(&mut self) {
-        let (applied, revision) = (self.raft.status().applied, self.applier.state.revision);
-        let due: Vec<ReadState> = self.confirmed.extract_if(.., |read| read.index <= applied).collect();
-        for read in due {
-            let waiting = self.asked_reads.remove(&read.id).into_iter().flatten();
-            waiting.for_each(|(reply, _)| _ = reply.send(Ok(revision)));
-        }
-    }
-
     /// Shows how the member stands.
     fn share(&self) {
         let raft = self.raft.status();
         let alone = self.leads && self.raft.conf().voters.len() == 1 && self.failed.is_none();
         self.shared.alone.store(alone && !self.closed, std::sync::atomic::Ordering::Release);
         let mut status = self.shared.status.lock();
-        status.leader = (raft.leader != 0).then_some(MemberId(raft.leader));
+        // A member that cannot write takes no part, and so knows of none.
+        let takes_part = self.failed.is_none() && self.stalled.is_none();
+        status.leader = (raft.leader != 0 && takes_part).then_some(MemberId(raft.leader));
+        let has_leader = status.leader.is_some();
         status.term = raft.term;
         status.index = raft.commit;
         status.applied = raft.applied;
         status.is_learner = self.raft.conf().learners.contains(&self.own.id.0);
+        drop(status);
+        let changed = |known: &mut bool| std::mem::replace(known, has_leader) != has_leader;
+        self.shared.has_leader.send_if_modified(changed);
     }
 
     /// Does what is due when leadership has changed.
@@ -462,8 +439,7 @@ impl Driver {
             self.leader = status.leader;
             self.ask_other_leader();
             self.ask_again(now);
-            let again = std::mem::take(&mut self.asked_reads).into_values().flatten();
-            self.reads.extend(again);
+            self.ask_reads_again();
         }
         if let Some(moving) = self.moving.take_if(|moving| moving.to.0 == status.leader) {
             _ = moving.reply.send(Ok(()));
@@ -482,8 +458,7 @@ impl Driver {
     fn refuse_all(&mut self, error: &Error) {
         self.pending.drain().for_each(|(_, pending)| pending.waiter.refuse(error.clone()));
         self.waiting.clear();
-        let reads = self.reads.drain(..).chain(self.asked_reads.drain().flat_map(|(_, reads)| reads));
-        reads.for_each(|(reply, _)| _ = reply.send(Err(error.clone())));
+        self.refuse_reads(error);
         let asked = self.asked.drain().map(|(_, asked)| asked).chain(self.unasked.drain(..));
         asked.for_each(|asked| _ = asked.reply.send(Err(error.clone().into())));
         self.lose_changes();

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::wire::Reader;
-use raft::{Body, Change, ChangeKind, Entry, Message, Payload, ProposeError};
+use raft::{Body, Change, ChangeKind, Entry, Message, Payload, ProposeError, Role};
 use tokio::sync::oneshot;
 
 use super::driver::{Asked, AskedBy, ChangeAsked, Driver, Moving};
 use super::members::{member, put_member};
 use super::peer::{Ask, Frame, Told};
+use super::reads::Waiting;
 use crate::lease::Moment;
 use crate::{ClusterError, Error, LeaseId, Member, MemberId};
 
@@ -110,6 +111,23 @@ impl Driver {
     fn answer(&mut self, ask: Ask, from: AskedBy, now: Moment) {
         if !self.leads {
             return self.tell(from, Err(Error::NoLeader.into()));
+        }
+        match ask {
+            Ask::Change { kind, member } => self.change(kind, member, from),
+            ask => self.read(Waiting::Leader(ask, from), now.instant + ASK_TIMEOUT),
+        }
+    }
+
+    /// Answers about a lease, once it is certain that somebody led after it was asked.
+    pub(super) fn answer_confirmed(&mut self, ask: Ask, from: AskedBy, now: Moment) {
+        if !self.leads || self.raft.status().role != Role::Leader {
+            // A successor said so; it is asked itself.
+            return match from {
+                AskedBy::Own(reply) => {
+                    self.unasked.push(Asked { ask, reply, deadline: now.instant + ASK_TIMEOUT });
+                }
+                other => self.tell(other, Err(Error::NoLeader.into())),
+            };
         }
         let told = match ask {
             Ask::KeepAlive(id) if self.revoking.contains(&id) => Err(Error::LeaseNotFound(id).into()),

@@ -15,6 +15,7 @@ mod members;
 mod open;
 mod peer;
 mod persist;
+mod reads;
 mod request;
 mod snapshots;
 #[cfg(test)]
@@ -87,6 +88,7 @@ pub(crate) struct Shared {
     /// The member leads, and is alone: everything answered is in its state.
     alone: AtomicBool,
     removed: watch::Sender<bool>,
+    has_leader: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -99,6 +101,7 @@ impl Shared {
             health,
             alone,
             removed: watch::Sender::new(false),
+            has_leader: watch::Sender::new(false),
         })
     }
 

@@ -224,7 +224,8 @@ fn op(reader: &mut Reader, depth: usize) -> Option<Op> {
         0 => {
             let key = Key::from(&*reader.bytes()?);
             let lease = LeaseId(reader.number()? as i64);
-            let value = reader.bytes()?;
+            // A copy: the entry may lie in a buffer with many others, which would stay with the key.
+            let value = Bytes::copy_from_slice(&reader.bytes()?);
             Op::Put(Put { key, value, lease, ignore_value: first, ignore_lease: second, memo: None })
         }
         1 => Op::Delete(Delete { range: range(reader)? }),

@@ -270,6 +270,23 @@ async fn leases_outlive_their_leader_and_end_with_their_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_cut_off_prolongs_no_lease() {
+    let cluster = Cluster3::new();
+    let first = cluster.leader(&[1, 2, 3]).await;
+    let lease = cluster.get(first).lease_grant(LeaseId(5), 600).await.unwrap();
+    same(&cluster, &[1, 2, 3]).await;
+    cluster.cut(&[first]);
+    let alone = cluster.get(first);
+    let late = tokio::spawn(async move { alone.lease_keep_alive(lease.id).await });
+    let others: Vec<u64> = (1..=3).filter(|id| *id != first).collect();
+    let second = cluster.leader(&others).await;
+    cluster.get(second).lease_revoke(lease.id).await.unwrap();
+    cluster.cut(&[]);
+    let told = late.await.unwrap();
+    assert!(matches!(told, Err(Error::LeaseNotFound(_) | Error::Timeout | Error::NoLeader)), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_member_alone_keeps_what_it_answered() {
     let dir = tempfile::tempdir().unwrap();
     let open = |force| {
