@@ -13,6 +13,12 @@ impl fmt::Debug for AuthConfig {
     }
 }
 
+impl fmt::Debug for crate::kms_v2::DecryptResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecryptResponse").finish_non_exhaustive()
+    }
+}
+
 /// The message with one field shown and the rest hidden.
 macro_rules! hide {
     ($($message:ty: $field:ident),*) => {$(
@@ -29,5 +35,6 @@ hide!(
     crate::etcdserverpb::AuthenticateRequest: name,
     crate::etcdserverpb::AuthenticateResponse: header,
     crate::etcdserverpb::AuthUserAddRequest: name,
-    crate::etcdserverpb::AuthUserChangePasswordRequest: name
+    crate::etcdserverpb::AuthUserChangePasswordRequest: name,
+    crate::kms_v2::EncryptRequest: uid
 );

@@ -28,6 +28,12 @@ pub mod etcdserverpb;
 #[doc(hidden)]
 pub mod mvccpb;
 
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+#[rustfmt::skip]
+#[path = "gen/kms_v2.rs"]
+#[doc(hidden)]
+pub mod kms_v2;
+
 /// etcd's v3 API.
 pub mod etcd {
     /// Users, roles, permissions.
@@ -42,6 +48,12 @@ pub mod etcd {
 pub mod cri {
     /// `runtime.v1` of k8s.io/cri-api.
     pub use crate::cri_v1 as v1;
+}
+
+/// Plugins of key management services.
+pub mod kms {
+    /// `v2` of k8s.io/kms, and the stored form of values (`EncryptedObject`).
+    pub use crate::kms_v2 as v2;
 }
 
 /// Services of Corten's own.

@@ -20,11 +20,14 @@ const SOURCES: &[Source] = &[
     Source { proto: "etcd/kv.proto", rust: "mvccpb.rs", package: "mvccpb" },
     Source { proto: "etcd/auth.proto", rust: "authpb.rs", package: "authpb" },
     Source { proto: "etcd/rpc.proto", rust: "etcdserverpb.rs", package: "etcdserverpb" },
+    Source { proto: "kms/v2.proto", rust: "kms_v2.rs", package: "v2" },
     Source { proto: "corten/image_v1.proto", rust: "corten_image_v1.rs", package: "corten.image.v1" },
 ];
 
-/// Fields whose values must never be printed: passwords and tokens.
+/// Fields whose values must never be printed: passwords, tokens and keys.
 const SKIP_DEBUG: &[&str] = &[
+    "v2.DecryptResponse",
+    "v2.EncryptRequest",
     "runtime.v1.AuthConfig",
     "authpb.User",
     "etcdserverpb.AuthenticateRequest",
