@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use schema::Value;
 
 use crate::core::Core;
-use crate::outbound::{Endpoint, OutboundError, TlsClient, Trust, client_config};
+use crate::outbound::{Endpoint, HTTP1, OutboundError, TlsClient, Trust, client_config};
 use crate::registry::meta;
 use crate::webhook::{ClusterServices, ServiceResolver};
 
@@ -110,5 +110,5 @@ fn tls(object: &Value, name: &str, identity: Option<&Arc<pki::Reloading>>) -> Re
         identity: None,
         identity_files: identity.cloned(),
     };
-    Ok(TlsClient { config: client_config(&trust)?, server_name: Some(name.to_owned()) })
+    Ok(TlsClient { config: client_config(&trust, HTTP1)?, server_name: Some(name.to_owned()) })
 }

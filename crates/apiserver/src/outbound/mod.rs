@@ -6,6 +6,7 @@
 mod kubeconfig;
 mod stream;
 mod tls;
+mod words;
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use hyper_util::rt::TokioIo;
 use schema::Value;
 
 pub use kubeconfig::from_kubeconfig;
-pub use stream::{TlsClient, connect};
-pub use tls::{Trust, client_config};
+pub use stream::{Stream, TlsClient, connect};
+pub use tls::{HTTP1, HTTP2_OR_1, Trust, client_config};
 
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -123,8 +124,8 @@ impl Endpoint {
         if !matches!(uri.scheme_str(), Some("https" | "http")) || uri.host().is_none() {
             return Err(OutboundError::Config(format!("{url}: not an http or https URL")));
         }
-        let tls =
-            TlsClient { config: client_config(trust).map_err(OutboundError::Config)?, server_name: None };
+        let config = client_config(trust, HTTP1).map_err(OutboundError::Config)?;
+        let tls = TlsClient { config, server_name: None };
         Ok(Self { url: uri, tls, headers: HeaderMap::new() })
     }
 

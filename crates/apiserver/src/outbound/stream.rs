@@ -1,5 +1,6 @@
 //! One connection, plain or by TLS.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use super::words;
 
 /// Time for connecting and the TLS handshake (upstream's dial timeout).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,25 +29,22 @@ pub struct TlsClient {
 
 /// Connects; the error is in Go's words.
 pub async fn connect(host: &str, port: u16, tls: Option<&TlsClient>) -> Result<Stream, String> {
-    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let opening = async {
-        let tcp = TcpStream::connect((host, port)).await.map_err(|e| match e.kind() {
-            std::io::ErrorKind::ConnectionRefused => {
-                format!("dial tcp {address}: connect: connection refused")
-            }
-            _ => format!("dial tcp {address}: {e}"),
-        })?;
-        tcp.set_nodelay(true).map_err(|e| e.to_string())?;
-        let Some(tls) = tls else { return Ok(Stream::Plain(tcp)) };
-        let name = tls.server_name.clone().unwrap_or_else(|| host.to_owned());
-        let name = ServerName::try_from(name).map_err(|e| e.to_string())?;
-        let stream = TlsConnector::from(tls.config.clone()).connect(name, tcp).await;
-        Ok(Stream::Tls(Box::new(stream.map_err(|e| format!("tls: {e}"))?)))
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, open(host, port, tls)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
+        Err(_) => Err(format!("dial tcp {}: i/o timeout", words::address(host, port))),
     }
+}
+
+async fn open(host: &str, port: u16, tls: Option<&TlsClient>) -> Result<Stream, String> {
+    let dialed = |e: io::Error| words::dial(host, port, &e);
+    let tcp = TcpStream::connect((host, port)).await.map_err(dialed)?;
+    tcp.set_nodelay(true).map_err(dialed)?;
+    let Some(tls) = tls else { return Ok(Stream::Plain(tcp)) };
+    let expected = tls.server_name.as_deref().unwrap_or(host);
+    let name = ServerName::try_from(expected.to_owned())
+        .map_err(|_| format!("dial tcp: lookup {expected}: no such host"))?;
+    let stream = TlsConnector::from(tls.config.clone()).connect(name, tcp).await;
+    Ok(Stream::Tls(Box::new(stream.map_err(|e| words::handshake(expected, &e))?)))
 }
 
 /// A connection.
@@ -55,12 +55,22 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// Whether the other side chose HTTP/2 in the handshake.
+    pub fn is_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
@@ -69,21 +79,21 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, data),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, data),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),

@@ -7,11 +7,23 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring::default_provider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Where distributions keep the system's authorities; the first that is there counts, as in Go.
-const SYSTEM_BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+const SYSTEM_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// HTTP/1.1 alone, as ALPN names it.
+pub const HTTP1: &[&str] = &["http/1.1"];
+/// HTTP/2, and HTTP/1.1 for those who do not speak it.
+pub const HTTP2_OR_1: &[&str] = &["h2", "http/1.1"];
 
 /// Whom to believe, and what to present.
 #[derive(Debug, Clone, Default)]
@@ -26,8 +38,8 @@ pub struct Trust {
     pub identity_files: Option<Arc<pki::Reloading>>,
 }
 
-/// The TLS configuration of `trust`, for HTTP/1.1. The error is what is wrong with it.
-pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, String> {
+/// The TLS configuration of `trust` that offers the protocols `alpn`. The error is what is wrong with it.
+pub fn client_config(trust: &Trust, alpn: &[&str]) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(default_provider());
     let verifier = verifier(trust, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
@@ -46,7 +58,7 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, String> {
             builder.with_client_auth_cert(chain, key).map_err(|e| format!("client certificate: {e}"))?
         }
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }
 
@@ -68,19 +80,40 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
         false => Some(
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .build()
-                .map_err(|e| e.to_string())?,
+                .map_err(|e| format!("unable to load root certificates: {e}"))?,
         ),
     };
     Ok(Arc::new(Verifier { inner, given, anybody: trust.anybody, provider: provider.clone() }))
 }
 
-/// Believes what webpki believes, and a certificate that is itself in the bundle for one of its names, as Go does.
+/// Believes what webpki believes, and a server whose own certificate is in the bundle, which Go believes too: many
+/// webhooks serve with one self-signed certificate.
 #[derive(Debug)]
 struct Verifier {
+    /// `None` without any authority.
     inner: Option<Arc<WebPkiServerVerifier>>,
     given: Vec<CertificateDer<'static>>,
     anybody: bool,
     provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    /// Whether `leaf` is in the bundle, for this name and for this time.
+    fn is_given(&self, leaf: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> bool {
+        let named = || {
+            ParsedCertificate::try_from(leaf)
+                .and_then(|parsed| rustls::client::verify_server_name(&parsed, name))
+                .is_ok()
+        };
+        self.given.iter().any(|given| given == leaf) && named() && is_valid_at(leaf, now)
+    }
+}
+
+fn is_valid_at(leaf: &CertificateDer<'_>, now: UnixTime) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return false };
+    let Ok(now) = i64::try_from(now.as_secs()) else { return false };
+    let validity = parsed.validity();
+    validity.not_before.timestamp() <= now && now <= validity.not_after.timestamp()
 }
 
 impl ServerCertVerifier for Verifier {
@@ -95,19 +128,12 @@ impl ServerCertVerifier for Verifier {
         if self.anybody {
             return Ok(ServerCertVerified::assertion());
         }
-        let unknown = Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let outcome = match &self.inner {
             Some(inner) => inner.verify_server_cert(leaf, intermediates, name, ocsp, now),
-            None => Err(unknown),
-        };
-        let named = || {
-            rustls::server::ParsedCertificate::try_from(leaf)
-                .and_then(|parsed| rustls::client::verify_server_name(&parsed, name))
+            None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
         };
         match outcome {
-            Err(_) if self.given.iter().any(|given| given == leaf) && named().is_ok() => {
-                Ok(ServerCertVerified::assertion())
-            }
+            Err(_) if self.is_given(leaf, name, now) => Ok(ServerCertVerified::assertion()),
             outcome => outcome,
         }
     }
@@ -134,5 +160,57 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A server's certificate alone, without its authority, as DER and PEM.
+    fn lone_certificate() -> (CertificateDer<'static>, Vec<u8>) {
+        let (authority, _) = pki::Authority::generate("test").unwrap();
+        let request = pki::CertificateRequest {
+            common_name: "hook".to_owned(),
+            organizations: Vec::new(),
+            dns_names: vec!["hook.ns.svc".to_owned()],
+            addresses: Vec::new(),
+            usage: pki::Usage::Server,
+            validity: HOUR,
+        };
+        let pem = authority.issue(&request).unwrap().certificate_pem.into_bytes();
+        (CertificateDer::from_pem_slice(&pem).unwrap(), pem)
+    }
+
+    #[test]
+    fn a_certificate_in_the_bundle_is_believed_for_its_names_and_while_it_is_valid() {
+        let (leaf, bundle) = lone_certificate();
+        let believes = |bundle: &[u8], anybody, name: &'static str, now| {
+            let trust = Trust { authorities: bundle.to_vec(), anybody, ..Trust::default() };
+            let verifier = verifier(&trust, &Arc::new(default_provider())).unwrap();
+            let name = ServerName::try_from(name).unwrap();
+            verifier.verify_server_cert(&leaf, &[], &name, &[], now).is_ok()
+        };
+        let now = UnixTime::now();
+        let later = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + 2 * HOUR);
+        let earlier = UnixTime::since_unix_epoch(Duration::ZERO);
+        assert!(believes(&bundle, false, "hook.ns.svc", now));
+        assert!(!believes(&bundle, false, "hook.ns.svc", later), "expired");
+        assert!(!believes(&bundle, false, "hook.ns.svc", earlier), "not yet valid");
+        assert!(!believes(&bundle, false, "other.ns.svc", now), "another name");
+        let (_, others) = lone_certificate();
+        assert!(!believes(&others, false, "hook.ns.svc", now), "not in the bundle");
+        assert!(believes(&others, true, "other.ns.svc", later), "anybody");
+    }
+
+    #[test]
+    fn a_bundle_without_a_certificate_is_refused() {
+        let trust = Trust { authorities: b"x".to_vec(), ..Trust::default() };
+        let refused = client_config(&trust, HTTP1).unwrap_err();
+        assert_eq!(refused, "unable to load root certificates: unable to parse bytes as PEM block");
     }
 }

@@ -20,7 +20,7 @@ use super::connect::{ConnectError, Connector};
 use super::error::CallError;
 use super::resolver::ServiceResolver;
 use super::target::{ServiceTarget, Target};
-use super::trust;
+use crate::outbound::{HTTP2_OR_1, Trust, client_config};
 
 /// Webhooks whose connections are kept; beyond this all are forgotten and made anew.
 const MAX_POOLS: usize = 256;
@@ -81,10 +81,11 @@ impl WebhookClient {
         if let Some(pool) = pools.get(&key) {
             return Ok(pool.clone());
         }
+        let trust = Trust { authorities: target.ca_bundle.clone(), ..Trust::default() };
         let connector = Connector {
             service: target.service.clone(),
             resolver: self.resolver.clone(),
-            tls: trust::client_config(&target.ca_bundle)?,
+            tls: client_config(&trust, HTTP2_OR_1)?,
         };
         let pool = Client::builder(Owned(self.scope.clone()))
             .pool_idle_timeout(IDLE)

@@ -9,7 +9,6 @@ mod connect;
 mod error;
 mod resolver;
 mod target;
-mod trust;
 
 pub use client::WebhookClient;
 pub use resolver::{ClusterServices, ServiceResolver};
