@@ -2,8 +2,10 @@
 
 mod dial;
 mod forward;
+pub(crate) mod hop;
 mod kubelet;
 mod location;
+mod log_socket;
 
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use crate::registry::{Served, WriteOptions};
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
 
-pub(crate) use forward::{NOT_PASSED, upgrade_of};
+pub(crate) use dial::open;
 pub use kubelet::KubeletClient;
 use location::Location;
 
@@ -97,7 +99,15 @@ pub async fn serve(
         Connect::ServiceProxy => location::service(call, namespace)?,
         Connect::NodeProxy => location::node(call)?,
     };
-    forward::forward(call, &location, connect, body).await
+    let socket = match connect {
+        Connect::Log => log_socket::agree(&call.parts.headers)?,
+        _ => None,
+    };
+    let response = forward::forward(call, &location, connect, body).await?;
+    match socket {
+        Some(agreed) => log_socket::answer(call, agreed, response.into_body()),
+        None => Ok(response),
+    }
 }
 
 fn check_method(call: &Call<'_>, connect: Connect) -> ApiResult<()> {
@@ -112,8 +122,7 @@ fn check_method(call: &Call<'_>, connect: Connect) -> ApiResult<()> {
 
 /// Admission, and for WebSockets, which are always GET, the permission to create.
 async fn admit(call: &Call<'_>, served: &Arc<Served>) -> ApiResult<()> {
-    let websocket =
-        forward::upgrade_of(&call.parts.headers).is_some_and(|u| u.eq_ignore_ascii_case("websocket"));
+    let websocket = hop::upgrade_of(&call.parts.headers).is_some_and(|u| u.eq_ignore_ascii_case("websocket"));
     if websocket && call.info.verb == "get" {
         let attributes = Attributes { verb: "create".to_owned(), ..Attributes::of(call.user, call.info) };
         let decision = call.core.authorizer.authorize(&attributes).await;
