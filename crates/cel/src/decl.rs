@@ -8,6 +8,7 @@ use schema::Value as Json;
 use smol_str::SmolStr;
 
 use crate::cost::{CostRange, SizeEstimator};
+use crate::reserved::is_reserved;
 use crate::time::{parse_duration, parse_timestamp};
 use crate::types::ObjectType;
 use crate::value::{Key, ListKind};
@@ -285,30 +286,7 @@ fn scalar_value(kind: Scalar, json: &Json) -> Value {
 
 /// A property's name as expressions write it; `None` when they cannot.
 pub fn escape(name: &str) -> Option<SmolStr> {
-    const KEYWORDS: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
-    if KEYWORDS.contains(&name) {
+    if is_reserved(name) {
         return Some(format!("__{name}__").into());
     }
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {

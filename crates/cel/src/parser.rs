@@ -5,6 +5,7 @@ use smol_str::SmolStr;
 use crate::ast::{Call, Entry, Expr, FieldInit, Id, Item, Kind, Literal, Select, op};
 use crate::lexer::{Lexed, Token, lex};
 use crate::macros;
+use crate::reserved;
 use crate::source::Issue;
 
 /// Longest expression, in characters (`ExpressionSizeCodePointLimit`).
@@ -14,26 +15,6 @@ const MAX_DEPTH: u16 = 120;
 
 const STARTS: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, \
                       STRING, BYTES, IDENTIFIER}";
-/// Names that are kept for other languages.
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// A tree with the place of each of its nodes, in characters.
 #[derive(Debug, Clone)]
@@ -479,7 +460,7 @@ impl Parser<'_> {
     }
 
     fn ident(&mut self, offset: usize, name: SmolStr) -> Parse<Expr> {
-        if RESERVED.contains(&name.as_str()) {
+        if reserved::is_kept(&name) {
             self.report(offset, format!("reserved identifier: {name}"));
         }
         match self.take("(") {

@@ -14,30 +14,6 @@ use crate::names::{c_identifier, dns1035_label, dns1123_subdomain, path_segment,
 const MAX_AUDIT_ANNOTATIONS: usize = 20;
 /// Longest expression of an audit annotation, in bytes.
 const MAX_AUDIT_EXPRESSION: usize = 5 * 1024;
-/// Words that CEL keeps to itself.
-const RESERVED: [&str; 20] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-];
-
 pub(super) const VALIDATING: KindRules = KindRules {
     validate: |policy, _, out| validate_validating(policy, out),
     validate_update: |new, _: &Value, write: &Write<'_>, out| {
@@ -103,7 +79,7 @@ fn validate_common(spec: &Cursor<'_>, out: &mut Errors) -> Environments {
         let (name, expression) = (variable.field("name"), variable.field("expression"));
         if name.text().trim().is_empty() {
             name.required(out, "name is not specified");
-        } else if !c_identifier(name.text()).is_empty() || RESERVED.contains(&name.text()) {
+        } else if !c_identifier(name.text()).is_empty() || cel::is_reserved(name.text()) {
             name.invalid(out, "must be a valid CEL identifier");
         }
         if expression.text().trim().is_empty() {
