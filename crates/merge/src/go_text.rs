@@ -1,4 +1,4 @@
-//! Values as Go's `%v` prints them, for error messages that carry whole patches.
+//! Values and their types as Go prints them, for error messages.
 
 use std::fmt;
 
@@ -30,6 +30,19 @@ impl fmt::Display for GoText<'_> {
                 f.write_str("]")
             }
         }
+    }
+}
+
+/// The Go type that a JSON value is decoded to, as `%T` prints it.
+pub fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Int(_) => "int64",
+        Value::Float(_) => "float64",
+        Value::Str(_) => "string",
+        Value::List(_) => "[]interface {}",
+        Value::Map(_) => "map[string]interface {}",
     }
 }
 

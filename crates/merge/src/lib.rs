@@ -16,7 +16,7 @@ pub mod typed;
 pub use apply::{ApplyError, Conflict, FieldManager, Versions, keep_times_if_unchanged};
 pub use equality::same;
 pub use fields::{Element, FieldsError, Set};
-pub use go_text::GoText;
+pub use go_text::{GoText, go_type};
 pub use json_patch::{JsonPatchError, MAX_COPY_BYTES, MAX_OPERATIONS, json_patch};
 pub use managed::{ManagedError, ManagedFields, Owner};
 pub use merge_patch::merge_patch;

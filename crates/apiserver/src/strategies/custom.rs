@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use merge::go_type;
 use rules::{BadValue, CustomRules, ErrorKind, FieldError, validate_custom};
 use schema::{Resource, Value};
 
@@ -85,18 +86,6 @@ fn scale_error(path: &str, value: BadValue, detail: String) -> Option<FieldError
 fn accessor(path: &str, value: &Value, found: &str, wanted: &str) -> String {
     let shown = value.as_str().map_or_else(|| rules::field::json(value), str::to_owned);
     format!("{path} accessor error: {shown} is of the type {found}, expected {wanted}")
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Int(_) => "int64",
-        Value::Float(_) => "float64",
-        Value::Str(_) => "string",
-        Value::List(_) => "[]interface {}",
-        Value::Map(_) => "map[string]interface {}",
-    }
 }
 
 /// A number of replicas is a whole number of 31 bits.

@@ -4,7 +4,7 @@ use schema::{Map, Node, Value};
 
 use super::{Field, PATCH, Result, SET_ORDER, StrategicError, merge_map, plain, unknown_directive};
 use crate::equality::same;
-use crate::go_text::GoText;
+use crate::go_text::{GoText, go_type};
 
 /// Merges the lists whose order the patch states with `$setElementOrder/…`, and takes them out of the patch.
 pub(super) fn merge_ordered_lists(
@@ -51,18 +51,6 @@ fn as_list(value: Value) -> Result<Vec<Value>> {
             "expected a []interface {{}}, but received a {}",
             go_type(&other)
         ))),
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Int(_) => "int64",
-        Value::Float(_) => "float64",
-        Value::Str(_) => "string",
-        Value::List(_) => "[]interface {}",
-        Value::Map(_) => "map[string]interface {}",
     }
 }
 

@@ -4,6 +4,7 @@ use schema::{Kind, Node, Value};
 
 use super::{Shape, Type, list_element};
 use crate::fields::{Element, Set};
+use crate::go_text::go_type;
 
 /// Whether lists may hold several items of one key, as stored objects of old may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,17 +119,5 @@ fn mismatch(node: Node<'_>, value: &Value) -> Option<String> {
         (Kind::Boolean, _) => Some(format!("expected boolean, got {}", shown())),
         (_, Value::List(_) | Value::Map(_)) => Some(format!("expected any scalar, got {}", shown())),
         _ => None,
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Int(_) => "int64",
-        Value::Float(_) => "float64",
-        Value::Str(_) => "string",
-        Value::List(_) => "[]interface {}",
-        Value::Map(_) => "map[string]interface {}",
     }
 }
