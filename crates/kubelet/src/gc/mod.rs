@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::images::{ImageGc, UsedImages};
-use crate::pod::Registry;
+use crate::pod::{Registry, spec};
 use crate::shared::Shared;
 
 /// How often containers are collected (upstream `ContainerGCPeriod`).
@@ -45,11 +45,13 @@ fn ticks(period: Duration) -> tokio::time::Interval {
     ticks
 }
 
-/// The images that containers of known pods were made from.
+/// The images that containers of known pods were made from, and those that are volumes.
 pub fn used_images(registry: &Registry) -> UsedImages {
     let views = registry.list();
     let records = views.iter().flat_map(|view| &view.observed.containers);
-    records.flat_map(|record| [record.image_ref.clone(), record.image.clone()]).collect()
+    let made_from = records.flat_map(|record| [record.image_ref.clone(), record.image.clone()]);
+    let volumes = views.iter().flat_map(|view| spec::spec(&view.pod).volumes.iter().flatten());
+    made_from.chain(volumes.filter_map(|volume| volume.image.as_ref()?.reference.clone())).collect()
 }
 
 async fn collect_images(shared: &Shared, registry: &Registry, gc: &mut ImageGc) {

@@ -6,4 +6,4 @@ mod names;
 mod pull;
 
 pub use gc::{ImageGc, UsedImages};
-pub use pull::{Images, Pulled, go_duration};
+pub use pull::{ImageError, Images, Pulled, go_duration};

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base::SharedClock;
 use client::{EventRecorder, EventType};
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{ImageVolumeSource, ObjectReference, Pod, Secret};
 use parking_lot::Mutex;
 use proto::cri::v1::{AuthConfig, Image, ImageSpec, ImageStatusRequest, PodSandboxConfig, PullImageRequest};
 
 use super::{credentials, names};
 use crate::container::security::ImageUser;
 use crate::cri::{Cri, CriError};
-use crate::events::container_reference;
+use crate::events::{container_reference, pod_reference};
 use crate::pod::backoff::Backoffs;
 use crate::pod::spec::{self, ContainerSpec};
 use crate::status::StartError;
@@ -49,6 +49,22 @@ pub struct Images {
     backoffs: Arc<Mutex<Pauses>>,
 }
 
+/// What is to be there, and whom events are about.
+struct Wanted<'a> {
+    pod: &'a Pod,
+    image: &'a str,
+    policy: &'a str,
+    about: ObjectReference,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(pod: &'a Pod, image: Option<&'a str>, policy: Option<&'a str>, about: ObjectReference) -> Self {
+        let image = image.unwrap_or_default();
+        let by_itself = if names::is_latest(image) { "Always" } else { "IfNotPresent" };
+        Self { pod, image, policy: policy.filter(|p| !p.is_empty()).unwrap_or(by_itself), about }
+    }
+}
+
 struct Pauses {
     backoffs: Backoffs,
     last: std::collections::HashMap<String, (SystemTime, String)>,
@@ -69,60 +85,82 @@ impl Images {
         secrets: &[Secret],
         sandbox: &PodSandboxConfig,
     ) -> Result<Pulled, ImageError> {
-        let image = spec.container.image.clone().unwrap_or_default();
-        let policy = spec.container.image_pull_policy.as_deref().filter(|p| !p.is_empty());
-        let policy = policy.unwrap_or(if names::is_latest(&image) { "Always" } else { "IfNotPresent" });
-        if !names::is_valid(&image) {
+        let container = &spec.container;
+        let about = container_reference(pod, &spec.field_path());
+        let wanted =
+            Wanted::new(pod, container.image.as_deref(), container.image_pull_policy.as_deref(), about);
+        self.ensure_wanted(&wanted, secrets, sandbox).await
+    }
+
+    /// Has the image of a volume there, pulling it as its policy says.
+    pub async fn ensure_volume(
+        &self,
+        pod: &Pod,
+        source: &ImageVolumeSource,
+        secrets: &[Secret],
+        sandbox: &PodSandboxConfig,
+    ) -> Result<Pulled, ImageError> {
+        let (image, policy) = (source.reference.as_deref(), source.pull_policy.as_deref());
+        self.ensure_wanted(&Wanted::new(pod, image, policy, pod_reference(pod)), secrets, sandbox).await
+    }
+
+    async fn ensure_wanted(
+        &self,
+        wanted: &Wanted<'_>,
+        secrets: &[Secret],
+        sandbox: &PodSandboxConfig,
+    ) -> Result<Pulled, ImageError> {
+        let image = wanted.image;
+        if !names::is_valid(image) {
             let text = format!(
                 "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format"
             );
-            self.tell(pod, spec, EventType::Warning, "InspectFailed", text.clone());
+            self.tell(wanted, EventType::Warning, "InspectFailed", text.clone());
             return Err(failed("InvalidImageName", text, LONGEST_PAUSE));
         }
-        let wanted = names::with_default_tag(&image);
-        let present = match self.status(&wanted).await {
+        let tagged = names::with_default_tag(image);
+        let present = match self.status(&tagged).await {
             Ok(present) => present,
             Err(error) => {
                 let text = format!("Failed to inspect image {image:?}: {error}");
-                self.tell(pod, spec, EventType::Warning, "InspectFailed", text.clone());
+                self.tell(wanted, EventType::Warning, "InspectFailed", text.clone());
                 return Err(failed("ImageInspectError", text, LOOK_AGAIN));
             }
         };
-        if let (Some(present), true) = (&present, policy != "Always") {
+        if let (Some(present), true) = (&present, wanted.policy != "Always") {
             let text = format!(
                 "Container image {image:?} already present on machine and can be accessed by the pod"
             );
-            self.tell(pod, spec, EventType::Normal, "Pulled", text);
+            self.tell(wanted, EventType::Normal, "Pulled", text);
             return Ok(pulled(present));
         }
-        if policy == "Never" {
+        if wanted.policy == "Never" {
             let text = format!("Container image {image:?} is not present with pull policy of Never");
-            self.tell(pod, spec, EventType::Warning, "ErrImageNeverPull", text.clone());
+            self.tell(wanted, EventType::Warning, "ErrImageNeverPull", text.clone());
             return Err(failed("ErrImageNeverPull", text, LONGEST_PAUSE));
         }
-        self.pull(pod, spec, &image, wanted, secrets, sandbox).await
+        self.pull(wanted, &tagged, secrets, sandbox).await
     }
 
     async fn pull(
         &self,
-        pod: &Pod,
-        spec: &ContainerSpec<'_>,
-        image: &str,
-        wanted: String,
+        wanted: &Wanted<'_>,
+        tagged: &str,
         secrets: &[Secret],
         sandbox: &PodSandboxConfig,
     ) -> Result<Pulled, ImageError> {
-        let key = format!("{}_{image}", spec::uid(pod));
+        let image = wanted.image;
+        let key = format!("{}_{image}", spec::uid(wanted.pod));
         let now = self.clock.now();
         if let Some((left, reason)) = self.pause(&key, now) {
             let text = format!("Back-off pulling image {image:?}");
-            self.tell(pod, spec, EventType::Normal, "BackOff", text.clone());
+            self.tell(wanted, EventType::Normal, "BackOff", text.clone());
             return Err(failed("ImagePullBackOff", format!("{text}: {reason}"), left));
         }
-        self.tell(pod, spec, EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
+        self.tell(wanted, EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
         let started = Instant::now();
-        let auths = credentials::for_repository(secrets, &names::repository(&wanted));
-        match self.pull_with(&wanted, auths, sandbox).await {
+        let auths = credentials::for_repository(secrets, &names::repository(tagged));
+        match self.pull_with(tagged, auths, sandbox).await {
             Ok(image_ref) => {
                 self.backoffs.lock().last.remove(&key);
                 let present = self.status(&image_ref).await.ok().flatten();
@@ -131,14 +169,14 @@ impl Images {
                 let text = format!(
                     "Successfully pulled image {image:?} in {took} ({took} including waiting). Image size: {size} bytes."
                 );
-                self.tell(pod, spec, EventType::Normal, "Pulled", text);
+                self.tell(wanted, EventType::Normal, "Pulled", text);
                 let user = present.as_ref().map(|p| pulled(p).user).unwrap_or_default();
                 Ok(Pulled { image_ref, user })
             }
             Err(error) => {
                 let text = format!("Failed to pull image {image:?}: {error}");
-                self.tell(pod, spec, EventType::Warning, "Failed", text);
-                self.tell(pod, spec, EventType::Warning, "Failed", "Error: ErrImagePull".to_owned());
+                self.tell(wanted, EventType::Warning, "Failed", text);
+                self.tell(wanted, EventType::Warning, "Failed", "Error: ErrImagePull".to_owned());
                 let mut pauses = self.backoffs.lock();
                 pauses.backoffs.next(&key, now);
                 let reason = format!("ErrImagePull: {error}");
@@ -191,8 +229,8 @@ impl Images {
         Ok(self.cri.image_status(ImageStatusRequest { image: Some(spec), verbose: false }).await?.image)
     }
 
-    fn tell(&self, pod: &Pod, spec: &ContainerSpec<'_>, kind: EventType, reason: &str, message: String) {
-        self.events.event_at(container_reference(pod, &spec.field_path()), kind, reason, message);
+    fn tell(&self, wanted: &Wanted<'_>, kind: EventType, reason: &str, message: String) {
+        self.events.event_at(wanted.about.clone(), kind, reason, message);
     }
 }
 

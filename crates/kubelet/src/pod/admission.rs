@@ -106,7 +106,8 @@ impl NodeFit<'_> {
     }
 }
 
-fn rejected(reason: &str, message: String) -> Ending {
+/// A pod that the node does not take.
+pub(super) fn rejected(reason: &str, message: String) -> Ending {
     let message = format!("Pod was rejected: {message}");
     Ending { reason: reason.to_owned(), message, disruption: false }
 }

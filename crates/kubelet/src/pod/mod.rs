@@ -14,6 +14,7 @@ mod runtime_class;
 mod sandbox;
 pub mod spec;
 mod start;
+mod sysctls;
 mod uid;
 mod worker;
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::worker::{Desired, PodWorker};
-use super::{NodeFit, PodUid, spec};
+use super::{NodeFit, PodUid, spec, sysctls};
 use crate::cri::Observed;
 use crate::events::pod_reference;
 use crate::shared::Shared;
@@ -162,7 +162,8 @@ impl Registry {
             others: views.iter().map(|pod| &**pod).collect(),
             node: node.as_deref(),
         };
-        let ending = fit.admit(pod).err()?;
+        let allowed = &self.shared.config.allowed_unsafe_sysctls;
+        let ending = sysctls::admit(pod, allowed).and_then(|()| fit.admit(pod)).err()?;
         let message = ending.message.trim_start_matches("Pod was rejected: ").to_owned();
         self.shared.events.event_at(pod_reference(pod), EventType::Warning, &ending.reason, message);
         Some(ending)

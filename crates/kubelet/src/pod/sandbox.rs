@@ -54,41 +54,9 @@ async fn try_create(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Stri
     let limits = linux::pod_limits(pod, shared.config.pod_pids_limit);
     shared.cgroups.make_pod(resources::qos_class(pod), &uid, limits).map_err(|e| format!("cgroup: {e}"))?;
     shared.groups_changed.notify_one();
-    check_sysctls(shared, pod)?;
     let logs = log_directory(&shared.config.pod_logs_dir, pod);
     std::fs::create_dir_all(&logs).map_err(|e| format!("{}: {e}", logs.display()))?;
     let runtime_handler = runtime_class::handler(&shared.client, pod).await?;
     let request = RunPodSandboxRequest { config: Some(config(shared, pod, attempt)), runtime_handler };
     shared.cri.run_pod_sandbox(request).await.map(drop).map_err(|e| e.to_string())
-}
-
-/// Sysctls that touch their own namespaces alone and whose cost is the pod's (upstream `SafeSysctlAllowlist`).
-const SAFE_SYSCTLS: [&str; 10] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-];
-const MORE_SAFE_SYSCTLS: [&str; 2] = ["net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"];
-
-fn check_sysctls(shared: &Shared, pod: &Pod) -> Result<(), String> {
-    let allowed = |name: &str| {
-        let listed =
-            shared.config.allowed_unsafe_sysctls.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(prefix) => name.starts_with(prefix),
-                None => name == pattern,
-            });
-        listed || SAFE_SYSCTLS.contains(&name) || MORE_SAFE_SYSCTLS.contains(&name)
-    };
-    let sysctls = spec::spec(pod).security_context.iter().flat_map(|s| s.sysctls.iter().flatten());
-    match sysctls.into_iter().find(|s| !allowed(&s.name.replace('/', "."))) {
-        Some(refused) => Err(format!("forbidden sysctl: {:?} not allowlisted", refused.name)),
-        None => Ok(()),
-    }
 }

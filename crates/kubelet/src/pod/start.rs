@@ -1,5 +1,6 @@
 //! Starting one container: image, configuration, creation, start, hook (upstream `startContainer`).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::container::sandbox::log_directory;
 use crate::container::{hosts, service_env};
 use crate::cri::{ContainerState, Observed};
 use crate::events::container_reference;
-use crate::images::Pulled;
+use crate::images::{ImageError, Pulled};
 use crate::shared::Shared;
 use crate::status::StartError;
 use crate::volumes::{MountInputs, VolumeSet, container_mounts, pod_dir};
@@ -49,6 +50,10 @@ fn failed(reason: &str, message: impl Into<String>) -> Failed {
     Failed { error, retry_after: CONFIG_RETRY }
 }
 
+fn no_image(error: ImageError) -> Failed {
+    Failed { error: error.error, retry_after: error.retry_after }
+}
+
 /// The pull secrets of the pod that are there.
 pub async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Secret> {
     let mut secrets = Vec::new();
@@ -75,8 +80,9 @@ impl Start<'_> {
             .images
             .ensure(self.pod, self.spec, &secrets, &sandbox_config)
             .await
-            .map_err(|e| Failed { error: e.error, retry_after: e.retry_after })?;
-        let id = self.create(&sandbox.id, &sandbox.ips, sandbox_config, image).await?;
+            .map_err(no_image)?;
+        let volume_images = self.volume_images(&secrets, &sandbox_config).await.map_err(no_image)?;
+        let id = self.create(&sandbox.id, &sandbox.ips, sandbox_config, image, &volume_images).await?;
         self.tell(EventType::Normal, "Created", "Container created".to_owned());
         if let Err(error) =
             self.shared.cri.start_container(StartContainerRequest { container_id: id.clone() }).await
@@ -89,14 +95,32 @@ impl Start<'_> {
         self.post_start(&id, sandbox.ips.first().map(String::as_str)).await
     }
 
+    /// The images of the volumes that the container mounts, as the runtime identifies them, by volume.
+    async fn volume_images(
+        &self,
+        secrets: &[Secret],
+        sandbox: &PodSandboxConfig,
+    ) -> Result<BTreeMap<String, String>, ImageError> {
+        let mut images = BTreeMap::new();
+        for volume in spec::spec(self.pod).volumes.iter().flatten() {
+            let Some(source) = &volume.image else { continue };
+            if self.spec.container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name) {
+                let pulled = self.shared.images.ensure_volume(self.pod, source, secrets, sandbox).await?;
+                images.insert(volume.name.clone(), pulled.image_ref);
+            }
+        }
+        Ok(images)
+    }
+
     async fn create(
         &self,
         sandbox_id: &str,
         ips: &[String],
         sandbox_config: PodSandboxConfig,
         image: Pulled,
+        volume_images: &BTreeMap<String, String>,
     ) -> Result<String, Failed> {
-        let config = self.configure(ips, image).await.map_err(|message| {
+        let config = self.configure(ips, image, volume_images).await.map_err(|message| {
             self.tell(EventType::Warning, "Failed", format!("Error: {message}"));
             failed("CreateContainerConfigError", message)
         })?;
@@ -120,6 +144,7 @@ impl Start<'_> {
         &self,
         ips: &[String],
         image: Pulled,
+        volume_images: &BTreeMap<String, String>,
     ) -> Result<proto::cri::v1::ContainerConfig, String> {
         let Self { shared, pod, spec, .. } = *self;
         let host_network = spec::host_network(pod);
@@ -142,6 +167,7 @@ impl Start<'_> {
             pod,
             container: &spec.container,
             volumes: self.volumes,
+            images: volume_images,
             env: &env,
             hosts_file: Some(&hosts_file),
         })?;

@@ -68,12 +68,9 @@ pub fn compute(inputs: &StatusInputs<'_>) -> PodStatus {
     if never_taken(inputs) {
         return refused(inputs);
     }
-    let init = statuses(inputs, spec::init_containers(pod), true);
-    let app_started =
-        spec::app_containers(pod).any(|c| inputs.observed.container(&c.container.name).is_some());
-    let initialized = app_started || init.iter().all(|s| s.ready || s.started == Some(true));
-    let app = statuses(inputs, spec::app_containers(pod), initialized);
-    let ephemeral = statuses(inputs, spec::ephemeral_containers(pod), initialized);
+    let init = statuses(inputs, spec::init_containers(pod));
+    let app = statuses(inputs, spec::app_containers(pod));
+    let ephemeral = statuses(inputs, spec::ephemeral_containers(pod));
     let phase = settled_phase(inputs, phase(pod, &init, &app, inputs.stopping));
     let before = inputs.base.and_then(|b| b.conditions.as_deref()).unwrap_or_default();
     let sandbox_ready =

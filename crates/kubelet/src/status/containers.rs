@@ -25,12 +25,11 @@ const UNKNOWN_EXIT_CODE: i32 = 137;
 pub fn statuses<'a>(
     inputs: &StatusInputs<'_>,
     containers: impl Iterator<Item = ContainerSpec<'a>>,
-    initialized: bool,
 ) -> Vec<ContainerStatus> {
-    containers.map(|container| status(inputs, &container, initialized)).collect()
+    containers.map(|container| status(inputs, &container)).collect()
 }
 
-fn status(inputs: &StatusInputs<'_>, spec: &ContainerSpec<'_>, initialized: bool) -> ContainerStatus {
+fn status(inputs: &StatusInputs<'_>, spec: &ContainerSpec<'_>) -> ContainerStatus {
     let container = &spec.container;
     let old = inputs.base.and_then(|base| old_status(base, &container.name));
     let mut records = inputs.observed.all_of(&container.name);
@@ -38,7 +37,7 @@ fn status(inputs: &StatusInputs<'_>, spec: &ContainerSpec<'_>, initialized: bool
     let previous = records.next();
     let mut status = match newest {
         Some(record) => from_record(inputs, spec, record),
-        None => without_record(inputs, spec, old, initialized),
+        None => without_record(inputs, spec, old),
     };
     if let (Some(_), Some(previous)) = (newest, previous) {
         status.last_state = Some(state(inputs, previous));
@@ -178,13 +177,12 @@ fn without_record(
     inputs: &StatusInputs<'_>,
     spec: &ContainerSpec<'_>,
     old: Option<&ContainerStatus>,
-    initialized: bool,
 ) -> ContainerStatus {
     let has_init = spec::spec(inputs.pod).init_containers.as_ref().is_some_and(|list| !list.is_empty());
-    let reason = match spec.kind {
-        ContainerKind::Ephemeral => "ContainerCreating",
-        _ if has_init && !initialized => "PodInitializing",
-        _ => "ContainerCreating",
+    let reason = match has_init {
+        // Upstream's word for init containers in the queue as well, and until the first app container is made.
+        true => "PodInitializing",
+        false => "ContainerCreating",
     };
     let mut status = ContainerStatus {
         name: spec.container.name.clone(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -234,6 +234,17 @@ fn container_states() {
     case.errors.clear();
     assert_eq!(container(&case)["state"]["waiting"]["reason"], "ContainerCreating");
     assert_eq!(container(&case)["lastState"], json!({}));
+}
+
+#[test]
+fn containers_wait_for_the_init_containers_before_them() {
+    let init = json!([{"name": "i1"}, {"name": "i2"}]);
+    let status = Case::new(pod("Always", init, one()), "i1:exit1").status();
+    let reason = |list: &Option<Vec<ContainerStatus>>, at: usize| {
+        serde_json::to_value(&list.as_ref().unwrap()[at]).unwrap()["state"]["waiting"]["reason"].clone()
+    };
+    assert_eq!(reason(&status.init_container_statuses, 1), "PodInitializing");
+    assert_eq!(reason(&status.container_statuses, 0), "PodInitializing");
 }
 
 #[test]

@@ -55,7 +55,8 @@ impl Volumes {
     /// Makes or updates all volumes of the pod. The error names the volume; what is already there stays.
     pub async fn set_up(&self, pod: &Pod, fields: &FieldSource<'_>) -> Result<VolumeSet, String> {
         let mut set = VolumeSet::default();
-        for volume in spec::spec(pod).volumes.iter().flatten() {
+        // An image is mounted by the runtime, with the container.
+        for volume in spec::spec(pod).volumes.iter().flatten().filter(|v| v.image.is_none()) {
             let made = self.set_up_one(pod, volume, fields).await;
             let (made, renew) =
                 made.map_err(|e| format!("MountVolume.SetUp failed for volume {:?} : {e}", volume.name))?;
