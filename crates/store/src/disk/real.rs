@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use super::{Disk, DiskFile};
 
 const LOCK_FILE: &str = "LOCK";
+/// Bytes of a new file that are written between two syncs, so that the log's own syncs do not wait long for them.
+const ZEROS_AT_ONCE: usize = 1 << 20;
 
 /// Files in a directory that only the owner may read.
 pub struct DirDisk {
@@ -58,6 +60,7 @@ impl Disk for DirDisk {
         let file = Self::options().create(true).truncate(true).open(self.dir.join(name))?;
         if size > 0 {
             allocate(&file, size)?;
+            write_zeros(&file, size)?;
         }
         file.sync_all()?;
         Ok(Box::new(DirFile(file)))
@@ -87,6 +90,20 @@ fn allocate(file: &File, size: u64) -> io::Result<()> {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(size),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Writes every block. To blocks that were only reserved, each sync of the log would also have to write down that
+/// they are in use now, which takes as long as the data itself.
+fn write_zeros(file: &File, size: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_AT_ONCE.min(size as usize)];
+    let mut at = 0;
+    while at < size {
+        let length = (size - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..length as usize], at)?;
+        file.sync_data()?;
+        at += length;
+    }
+    Ok(())
 }
 
 struct DirFile(File);

@@ -12,6 +12,8 @@ use crate::disk::{Disk, DiskFile};
 pub(super) const SEGMENT_HEADER: usize = 40;
 const SEGMENT_MAGIC: &[u8; 8] = b"cortenwl";
 const SPARE: &str = "spare.wal";
+/// A segment that the writer has to wait for, because no spare is ready, has this many bytes or what is needed.
+const HASTY_SEGMENT: u64 = 1 << 20;
 
 pub(super) fn segment_name(id: u64) -> String {
     format!("{id:016x}.wal")
@@ -261,12 +263,12 @@ fn make_segment(spare: &Spare, id: u64, first_seq: u64, room: u64) -> Result<New
     let disk = &*spare.disk;
     let name = segment_name(id);
     let wanted = room + SEGMENT_HEADER as u64;
-    let size = spare.size.max(wanted);
-    let mut file = if spare.take(size) {
+    let (mut file, size) = if spare.take(wanted) {
         disk.rename(SPARE, &name).map_err(io_error(disk, "rename", SPARE))?;
-        disk.open(&name).map_err(io_error(disk, "open", &name))?
+        (disk.open(&name).map_err(io_error(disk, "open", &name))?, spare.size)
     } else {
-        disk.create(&name, size).map_err(io_error(disk, "create", &name))?
+        let size = spare.size.min(HASTY_SEGMENT).max(wanted);
+        (disk.create(&name, size).map_err(io_error(disk, "create", &name))?, size)
     };
     let seal = Seal { segment: id, salt: fastrand::u64(..) };
     file.write_at(&SegmentHead { seal, first_seq }.encode(), 0).map_err(io_error(disk, "write", &name))?;
