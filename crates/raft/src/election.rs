@@ -239,6 +239,8 @@ impl Raft {
         if !self.advance_commit() {
             self.broadcast_append();
         }
+        // A leader that is no member any more tells the others before it steps down.
+        self.flush_appends();
         if !self.conf.voters.contains(&self.id) {
             self.follow(self.term, 0);
         }

@@ -150,6 +150,10 @@ pub struct Raft {
     pub(crate) transfer: Option<(NodeId, u32)>,
     pub(crate) now: Vec<Message>,
     pub(crate) after: Vec<Message>,
+    /// Of a leader: others are to be sent entries, or the commit index, with the next [`crate::Ready`]: once for all
+    /// that came since the last.
+    pub(crate) unsent_entries: bool,
+    pub(crate) unsent_commit: bool,
     pub(crate) reads: Reads,
     pub(crate) read_states: Vec<ReadState>,
     pub(crate) refused: Vec<u64>,
@@ -191,6 +195,8 @@ impl Raft {
             transfer: None,
             now: Vec::new(),
             after: Vec::new(),
+            unsent_entries: false,
+            unsent_commit: false,
             reads: Reads::default(),
             read_states: Vec::new(),
             refused: Vec::new(),
@@ -242,7 +248,7 @@ impl Raft {
         if change {
             self.pending_change = index;
         }
-        self.broadcast_append();
+        self.unsent_entries = true;
         Ok(Some((self.term, index)))
     }
 

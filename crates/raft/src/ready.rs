@@ -77,6 +77,7 @@ impl Raft {
             return None;
         }
         self.flush_reads();
+        self.flush_appends();
         let hard_state = self.hard_state();
         let upto = self.commit.min(self.log.stable());
         let idle = self.now.is_empty()
@@ -147,6 +148,9 @@ impl Raft {
             _ => self.term,
         };
         let message = Message { from: self.id, to, term, body };
+        if self.after.last_mut().is_some_and(|last| last.absorbs(&message)) {
+            return;
+        }
         match message.body {
             Body::PreVoteReply { .. }
             | Body::Vote { .. }
@@ -166,5 +170,21 @@ impl Raft {
             self.log.append([Entry { term, index, payload }]);
         }
         index
+    }
+}
+
+impl Message {
+    /// Takes up what a later answer says, so that one answers several appends.
+    fn absorbs(&mut self, later: &Self) -> bool {
+        if (self.to, self.term) != (later.to, later.term) {
+            return false;
+        }
+        match (&mut self.body, &later.body) {
+            (Body::AppendReply { matched, hint: None }, Body::AppendReply { matched: later, hint: None }) => {
+                *matched = (*matched).max(*later);
+                true
+            }
+            _ => false,
+        }
     }
 }

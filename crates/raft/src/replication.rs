@@ -1,7 +1,7 @@
 //! How entries get from the leader to the others, and when they are committed.
 
 use crate::progress::Mode;
-use crate::raft::Raft;
+use crate::raft::{Raft, Role};
 use crate::{Body, Entry, Hint, NodeId};
 
 impl Raft {
@@ -13,6 +13,16 @@ impl Raft {
     pub(crate) fn broadcast_append(&mut self) {
         for id in self.others() {
             self.send_append(id, false);
+        }
+    }
+
+    /// Sends what was put off to be sent together.
+    pub(crate) fn flush_appends(&mut self) {
+        let commit = std::mem::take(&mut self.unsent_commit);
+        if (std::mem::take(&mut self.unsent_entries) || commit) && self.role == Role::Leader {
+            for id in self.others() {
+                self.send_append(id, commit);
+            }
         }
     }
 
@@ -145,9 +155,7 @@ impl Raft {
         }
         self.commit = reached;
         self.release_reads();
-        for id in self.others() {
-            self.send_append(id, true);
-        }
+        self.unsent_commit = true;
         true
     }
 }

@@ -11,7 +11,8 @@ use super::{Disk, DiskFile};
 
 const LOCK_FILE: &str = "LOCK";
 /// Bytes of a new file that are written between two syncs, so that the log's own syncs do not wait long for them.
-const ZEROS_AT_ONCE: usize = 1 << 20;
+const ZEROS_AT_ONCE: u64 = 1 << 20;
+const PAGE: usize = 4096;
 
 /// Files in a directory that only the owner may read.
 pub struct DirDisk {
@@ -95,13 +96,17 @@ fn allocate(file: &File, size: u64) -> io::Result<()> {
 /// Writes every block. To blocks that were only reserved, each sync of the log would also have to write down that
 /// they are in use now, which takes as long as the data itself.
 fn write_zeros(file: &File, size: u64) -> io::Result<()> {
-    let zeros = vec![0; ZEROS_AT_ONCE.min(size as usize)];
+    // A page at a time: what is written at once is kept in one piece of that size, and each later write into it then
+    // counts as that many bytes.
+    let zeros = [0; PAGE];
     let mut at = 0;
     while at < size {
-        let length = (size - at).min(zeros.len() as u64);
+        let length = (size - at).min(PAGE as u64);
         file.write_all_at(&zeros[..length as usize], at)?;
-        file.sync_data()?;
         at += length;
+        if at.is_multiple_of(ZEROS_AT_ONCE) {
+            file.sync_data()?;
+        }
     }
     Ok(())
 }

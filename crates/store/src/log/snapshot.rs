@@ -1,6 +1,6 @@
 //! Snapshots: a whole state in one file of checksummed chunks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -16,6 +16,13 @@ const MAGIC: &[u8; 8] = b"cortensn";
 const HEADER: usize = 16;
 /// Chunks are closed when they are this large.
 const CHUNK: usize = 256 * 1024;
+/// Bytes before a chunk's content: its length and checksum.
+const CHUNK_HEADER: usize = 8;
+/// A chunk is closed with the entry that makes it large enough, and an entry is far below this.
+const MAX_CHUNK: usize = 64 << 20;
+/// Bytes read at once.
+const READ: usize = 1 << 20;
+const DAMAGED: &str = "a chunk is damaged or missing";
 
 const META: u8 = 0;
 const LEASES: u8 = 1;
@@ -137,19 +144,30 @@ fn write_chunks(chunks: &mut Chunks<'_>, state: &State, meta: SnapshotMeta) -> R
     chunks.write(END)
 }
 
-/// Reads a snapshot.
+/// Reads a snapshot piece by piece, so that only the state is ever in memory.
 pub(super) fn read_snapshot(
     disk: &dyn Disk,
     name: &str,
     now: Moment,
 ) -> Result<(State, SnapshotMeta), Error> {
-    let bytes = super::recover::read_file(disk, name)?;
-    let (state, meta, end) = decode_snapshot(&bytes, &disk.path(name), now)?;
-    if end == bytes.len() {
+    let file = disk.open(name).map_err(io_error(disk, "open", name))?;
+    let size = file.size().map_err(io_error(disk, "stat", name))?;
+    let mut decoder = SnapshotDecoder::new(&disk.path(name), now);
+    let mut piece = vec![0; READ];
+    let mut at = 0;
+    while at < size {
+        let length = (size - at).min(READ as u64);
+        let piece = &mut piece[..length as usize];
+        file.read_at(piece, at).map_err(io_error(disk, "read", name))?;
+        decoder.push(piece)?;
+        at += length;
+    }
+    let (state, meta, end) = decoder.finish()?;
+    if end == size {
         return Ok((state, meta));
     }
     let detail = "something follows the end".to_owned();
-    Err(Error::Corrupt { file: disk.path(name), offset: end as u64, detail })
+    Err(Error::Corrupt { file: disk.path(name), offset: end, detail })
 }
 
 /// Reads a snapshot from its bytes, which came from `file`; gives where it ends as well.
@@ -158,36 +176,128 @@ pub(crate) fn decode_snapshot(
     file: &Path,
     now: Moment,
 ) -> Result<(State, SnapshotMeta, usize), Error> {
-    let corrupt = |offset: usize, detail: &str| Error::Corrupt {
-        file: file.to_owned(),
-        offset: offset as u64,
-        detail: detail.to_owned(),
-    };
-    if bytes.len() < HEADER || !bytes.starts_with(MAGIC) || u32_at(bytes, 8) != FORMAT {
-        return Err(corrupt(0, "this is not a snapshot of this format"));
+    let mut decoder = SnapshotDecoder::new(file, now);
+    decoder.push(bytes)?;
+    let (state, meta, end) = decoder.finish()?;
+    Ok((state, meta, end as usize))
+}
+
+/// Makes a state of the pieces of a snapshot, however they are cut.
+pub(crate) struct SnapshotDecoder {
+    /// Where the pieces come from, for messages.
+    file: PathBuf,
+    now: Moment,
+    state: State,
+    meta: SnapshotMeta,
+    /// The beginning of a chunk whose end has not come yet.
+    rest: Vec<u8>,
+    /// Where it lies in the file, and its number. None: the header has not come yet.
+    at: u64,
+    number: Option<u32>,
+    ended: bool,
+}
+
+impl SnapshotDecoder {
+    pub(crate) fn new(file: &Path, now: Moment) -> Self {
+        let (state, meta) = (State::default(), SnapshotMeta::default());
+        let (file, rest) = (file.to_owned(), Vec::new());
+        Self { file, now, state, meta, rest, at: 0, number: None, ended: false }
     }
-    let (mut state, mut meta) = (State::default(), SnapshotMeta::default());
-    let (mut at, mut number) = (HEADER, 0);
-    loop {
-        let chunk = chunk(bytes, at, number).ok_or_else(|| corrupt(at, "a chunk is damaged or missing"))?;
+
+    fn corrupt(&self, detail: &str) -> Error {
+        Error::Corrupt { file: self.file.clone(), offset: self.at, detail: detail.to_owned() }
+    }
+
+    /// Takes the next piece; what comes after the end is not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]; nothing that comes after is of use.
+    pub(crate) fn push(&mut self, mut piece: &[u8]) -> Result<(), Error> {
+        // A chunk that came in several pieces is put together; all others are read where they are.
+        while !self.rest.is_empty() && !self.ended {
+            let Some(missing) = self.missing(&self.rest)? else {
+                let rest = std::mem::take(&mut self.rest);
+                self.take(&rest)?;
+                continue;
+            };
+            if piece.is_empty() {
+                return Ok(());
+            }
+            let (now, later) = piece.split_at(missing.min(piece.len()));
+            self.rest.extend_from_slice(now);
+            piece = later;
+        }
+        while !self.ended && !piece.is_empty() {
+            if self.missing(piece)?.is_some() {
+                self.rest.extend_from_slice(piece);
+                return Ok(());
+            }
+            piece = &piece[self.take(piece)?..];
+        }
+        Ok(())
+    }
+
+    /// How many bytes the header or chunk that `bytes` begin with lacks, as far as can be said; none if it is whole.
+    fn missing(&self, bytes: &[u8]) -> Result<Option<usize>, Error> {
+        let wanted = match (self.number, bytes.first_chunk()) {
+            (None, _) => HEADER,
+            (Some(_), None) => CHUNK_HEADER,
+            (Some(_), Some(length)) => CHUNK_HEADER + self.chunk_length(*length)?,
+        };
+        Ok(wanted.checked_sub(bytes.len()).filter(|missing| *missing > 0))
+    }
+
+    fn chunk_length(&self, length: [u8; 4]) -> Result<usize, Error> {
+        match u32::from_le_bytes(length) as usize {
+            0 => Err(self.corrupt(DAMAGED)),
+            length if length > MAX_CHUNK => Err(self.corrupt(DAMAGED)),
+            length => Ok(length),
+        }
+    }
+
+    /// Takes the header or chunk that is whole in `bytes`; gives its length.
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        let Some(number) = self.number else {
+            if !bytes.starts_with(MAGIC) || u32_at(bytes, 8) != FORMAT {
+                return Err(self.corrupt("this is not a snapshot of this format"));
+            }
+            (self.at, self.number) = (HEADER as u64, Some(0));
+            return Ok(HEADER);
+        };
+        let chunk = chunk(bytes, number).ok_or_else(|| self.corrupt(DAMAGED))?;
         let mut reader = Reader(&chunk[1..]);
-        let next = at + 8 + chunk.len();
         if chunk[0] == END {
-            let whole = reader.number() == Some(state.map.len() as u64);
-            return if whole { Ok((state, meta, next)) } else { Err(corrupt(at, "entries are missing")) };
+            if reader.number() != Some(self.state.map.len() as u64) {
+                return Err(self.corrupt("entries are missing"));
+            }
+            self.ended = true;
         }
-        while !reader.0.is_empty() {
-            read_item(chunk[0], &mut reader, &mut state, &mut meta, now)
-                .ok_or_else(|| corrupt(at, "a chunk has content that is not of the format"))?;
+        while !self.ended && !reader.0.is_empty() {
+            read_item(chunk[0], &mut reader, &mut self.state, &mut self.meta, self.now)
+                .ok_or_else(|| self.corrupt("a chunk has content that is not of the format"))?;
         }
-        at = next;
-        number += 1;
+        let length = CHUNK_HEADER + chunk.len();
+        self.at += length as u64;
+        self.number = Some(number + 1);
+        Ok(length)
+    }
+
+    /// The state, and how many bytes it took.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the end has not come.
+    pub(crate) fn finish(self) -> Result<(State, SnapshotMeta, u64), Error> {
+        match (self.ended, self.number) {
+            (true, _) => Ok((self.state, self.meta, self.at)),
+            (false, None) => Err(self.corrupt("this is not a snapshot of this format")),
+            (false, Some(_)) => Err(self.corrupt(DAMAGED)),
+        }
     }
 }
 
-fn chunk(bytes: &[u8], at: usize, number: u32) -> Option<&[u8]> {
-    let head = bytes.get(at..at + 8)?;
-    let content = bytes.get(at + 8..at + 8 + u32_at(head, 0) as usize)?;
+fn chunk(bytes: &[u8], number: u32) -> Option<&[u8]> {
+    let head = bytes.get(..CHUNK_HEADER)?;
+    let content = bytes.get(CHUNK_HEADER..CHUNK_HEADER + u32_at(head, 0) as usize)?;
     (!content.is_empty() && chunk_crc(number, content) == u32_at(head, 4)).then_some(content)
 }
 
@@ -225,4 +335,47 @@ fn read_item(
         _ => return None,
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LeaseId;
+
+    #[test]
+    fn a_state_comes_back_however_its_snapshot_is_cut() {
+        let now = Moment::of(&*base::system_clock());
+        let mut state = State { revision: Revision(9), ..State::default() };
+        state.leases.grant(LeaseId(4), 60, now);
+        for number in 0..3000_u64 {
+            let (key, value) = (Key::from(format!("key/{number:05}")), Bytes::from(vec![number as u8; 300]));
+            let lease = LeaseId(if number % 7 == 0 { 4 } else { 0 });
+            state.restore(Entry::new(key, value, (Revision(1), Revision(2), number), lease));
+        }
+        let meta = SnapshotMeta { seq: 5, compacted: Revision(3), relaxed: true };
+        let mut bytes = Vec::new();
+        let encoded = encode_snapshot(&state, meta, &mut |piece| {
+            bytes.extend(piece);
+            Ok(())
+        });
+        encoded.unwrap();
+        for size in [1, 13, 300_000, bytes.len()] {
+            let mut decoder = SnapshotDecoder::new(Path::new("x"), now);
+            bytes.chunks(size).for_each(|piece| decoder.push(piece).unwrap());
+            let (read, read_meta, end) = decoder.finish().unwrap();
+            assert_eq!((read_meta, end), (meta, bytes.len() as u64), "in pieces of {size}");
+            assert_eq!((read.revision, read.bytes), (state.revision, state.bytes));
+            assert!(read.map == state.map);
+            assert_eq!(
+                read.leases.status(LeaseId(4), now.instant),
+                state.leases.status(LeaseId(4), now.instant)
+            );
+        }
+        let mut short = SnapshotDecoder::new(Path::new("x"), now);
+        short.push(&bytes[..bytes.len() - 1]).unwrap();
+        assert!(matches!(short.finish(), Err(Error::Corrupt { .. })));
+        bytes[400_000] ^= 1;
+        let mut damaged = SnapshotDecoder::new(Path::new("x"), now);
+        assert!(matches!(damaged.push(&bytes), Err(Error::Corrupt { .. })));
+    }
 }

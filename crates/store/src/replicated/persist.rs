@@ -12,6 +12,8 @@ use crate::{Error, Key, Revision, Setting};
 
 /// Applied entries that stay in memory for members that are behind (etcd `SnapshotCatchUpEntries`).
 const KEEP_ENTRIES: u64 = 5000;
+/// The same of a member that has no others.
+const KEEP_ALONE: u64 = 100;
 /// Bytes of entries that stay in memory at most, once they are applied.
 const KEEP_BYTES: usize = 64 << 20;
 
@@ -128,7 +130,10 @@ impl Disk {
     fn forget_entries(&self, raft: &mut Raft) {
         let applied = raft.status().applied;
         let (base, bytes) = raft.log_extent();
-        if bytes > KEEP_BYTES {
+        // Who joins a member that is alone is sent the state.
+        if raft.conf().ids().count() == 1 {
+            raft.compact(applied.saturating_sub(KEEP_ALONE));
+        } else if bytes > KEEP_BYTES {
             raft.compact(base + (applied - base) / 2);
         } else if applied - base > 2 * KEEP_ENTRIES {
             raft.compact(applied - KEEP_ENTRIES);

@@ -3,15 +3,19 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use raft::{Body, Message, Ready};
+use raft::{Body, Chunk, Message, Ready};
 
 use super::driver::Driver;
 use super::members::Identity;
 use super::persist::{take_identity, with_identity};
 use crate::embedded::stream_snapshot;
 use crate::lease::Moment;
-use crate::log::decode_snapshot;
+use crate::log::{SnapshotDecoder, SnapshotMeta};
+use crate::state::State;
 use crate::{Error, SnapshotStream};
+
+/// What messages call the place that a state comes from.
+const SOURCE: &str = "the leader's snapshot";
 
 /// A state that is being sent, piece by piece; its thread encodes it ahead.
 pub(super) struct Outgoing {
@@ -23,10 +27,27 @@ pub(super) struct Outgoing {
     next: Option<Bytes>,
 }
 
-/// The pieces of a state that is coming in.
+/// The state that is coming in: each piece is decoded when it comes, so that nothing but the state is in memory.
 #[derive(Default)]
-pub(super) struct Incoming {
-    bytes: Vec<u8>,
+pub(super) struct Incoming(Option<Result<SnapshotDecoder, Error>>);
+
+impl Incoming {
+    /// Takes a piece. That one is damaged is said at the end, when the core can be told.
+    fn push(&mut self, chunk: &Chunk, now: Moment) {
+        if chunk.number == 0 {
+            self.0 = Some(Ok(SnapshotDecoder::new(Path::new(SOURCE), now)));
+        }
+        if let Some(Ok(decoder)) = &mut self.0
+            && let Err(error) = decoder.push(&chunk.data)
+        {
+            self.0 = Some(Err(error));
+        }
+    }
+
+    fn finish(&mut self) -> Result<(State, SnapshotMeta), Error> {
+        let decoder = self.0.take().ok_or(Error::Invalid("a snapshot without content"))?;
+        decoder?.finish().map(|(state, meta, _)| (state, meta))
+    }
 }
 
 impl Outgoing {
@@ -92,16 +113,10 @@ impl Driver {
     }
 
     pub(super) fn receive_snapshot(&mut self, ready: &mut Ready, now: Moment) {
-        for chunk in std::mem::take(&mut ready.chunks) {
-            if chunk.number == 0 {
-                self.incoming.bytes.clear();
-            }
-            self.incoming.bytes.extend_from_slice(&chunk.data);
-        }
+        ready.chunks.drain(..).for_each(|chunk| self.incoming.push(&chunk, now));
         let Some(meta) = ready.install.take() else { return };
-        let bytes = std::mem::take(&mut self.incoming.bytes);
         let index = meta.index;
-        match self.install(&bytes, index, now) {
+        match self.install(index) {
             Ok(()) => {
                 tracing::info!(
                     index,
@@ -118,11 +133,11 @@ impl Driver {
         }
     }
 
-    fn install(&mut self, bytes: &[u8], index: u64, now: Moment) -> Result<(), Error> {
+    fn install(&mut self, index: u64) -> Result<(), Error> {
+        let (mut state, meta) = self.incoming.finish()?;
         if self.disk.housekeeping.is_busy() {
             return Err(Error::Invalid("an older state is still being written"));
         }
-        let (mut state, meta, _) = decode_snapshot(bytes, Path::new("the leader's snapshot"), now)?;
         let identity = take_identity(&mut state)?.filter(|identity| identity.at.index == index);
         let identity = identity.ok_or(Error::Invalid("the snapshot is of another index"))?;
         let identity = Identity { own: self.own.id, ..identity };
