@@ -52,6 +52,8 @@ pub struct Core {
     pub issuer: Option<Arc<dyn crate::subresource::TokenIssuer>>,
     /// The address that clients are told.
     pub advertise: std::net::SocketAddr,
+    /// Paths that the process around this server answers.
+    pub extension: std::sync::OnceLock<crate::extension::Mounted>,
     /// When this server was made.
     pub started: jiff::Timestamp,
     /// Owner of every task; watches end with it.

@@ -18,6 +18,7 @@ mod discovery;
 mod encoding;
 mod encryption;
 mod error;
+mod extension;
 mod flow;
 mod health;
 mod http;
@@ -42,6 +43,7 @@ mod tls;
 mod webhook;
 
 pub use error::Error;
+pub use extension::Extension;
 pub use options::Options;
 pub use server::{ApiService, Server};
 pub use status::{ApiError, ApiResult};

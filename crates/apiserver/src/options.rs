@@ -136,6 +136,9 @@ pub struct Options {
     pub external_hostname: Option<String>,
     /// `--endpoint-reconciler-type` is not `none`: keep the endpoints of the `kubernetes` service.
     pub reconcile_endpoints: bool,
+    /// `--endpoint-reconciler-type` is `lease`: the endpoints are all servers that keep a lease in the store; otherwise
+    /// this server alone.
+    pub endpoint_leases: bool,
     /// `--profiling`.
     pub profiling: bool,
 }
@@ -211,6 +214,7 @@ impl Default for Options {
             event_ttl_s: 3600,
             external_hostname: None,
             reconcile_endpoints: true,
+            endpoint_leases: false,
             profiling: true,
         }
     }

@@ -73,6 +73,7 @@ impl Server {
             client_authorities: crate::tls::ClientAuthorities::new(&options)?,
             kubelet: KubeletClient::new(&options)?,
             issuer: security.issuer,
+            extension: std::sync::OnceLock::new(),
             started: jiff::Timestamp::now(),
             advertise,
             scope,
@@ -93,6 +94,11 @@ impl Server {
     /// The service for clients in this process.
     pub fn service(&self) -> ApiService {
         ApiService { core: self.core.clone() }
+    }
+
+    /// Lets `extension` answer the requests to `path` and below. Only the first call has an effect.
+    pub fn extend(&self, path: &'static str, extension: Arc<dyn crate::Extension>) {
+        _ = self.core.extension.set(crate::extension::Mounted { path, extension });
     }
 
     /// Serves connections until the scope ends. Without `tls` plain HTTP is served: for loopback in tests only.

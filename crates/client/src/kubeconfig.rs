@@ -74,6 +74,7 @@ fn config(cluster: &Cluster, user: &AuthInfo, folder: &Path) -> Result<RemoteCon
     Ok(RemoteConfig {
         server: cluster.server.clone().ok_or("the cluster has no server")?,
         authorities: authority.into_iter().collect(),
+        unverified: false,
         identity,
         token_file: user.token_file.as_ref().map(file),
         token: user.token.as_ref().map(|t| t.expose_secret().to_owned()),

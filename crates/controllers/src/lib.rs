@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod registry;
 
+pub use bootstrap::signature as cluster_info_signature;
 pub use config::{Config, Selection, SelectionError};
 pub use context::Clients;
 pub use registry::{Registration, registrations};

@@ -1,6 +1,6 @@
 //! What a cluster has beyond its components: the `kube-dns` service and what cluster DNS may read.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,9 +22,9 @@ const DNS_LIMIT: Duration = Duration::from_secs(30);
 const MANAGER: &str = "corten";
 const DNS_NAME: &str = "kube-dns";
 
-/// Applies the objects. Others' changes to other fields stay.
-pub async fn ensure(client: &Client, settings: &Settings) -> anyhow::Result<()> {
-    for object in objects(settings) {
+/// Applies objects. Others' changes to other fields stay.
+pub async fn apply(client: &Client, objects: &[Value]) -> anyhow::Result<()> {
+    for object in objects {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
         let (group, version) = version.split_once('/').unwrap_or(("", &version));
@@ -34,35 +34,50 @@ pub async fn ensure(client: &Client, settings: &Settings) -> anyhow::Result<()> 
             None => Api::all_with(client.clone(), &resource),
         };
         let params = PatchParams::apply(MANAGER).force();
-        api.patch(&name, &params, &Patch::Apply(&object)).await.with_context(|| format!("{kind} {name}"))?;
+        api.patch(&name, &params, &Patch::Apply(object)).await.with_context(|| format!("{kind} {name}"))?;
     }
     Ok(())
 }
 
-fn objects(settings: &Settings) -> Vec<Value> {
+/// The `kube-dns` service. With several nodes each has a DNS server of its own, and pods ask the one of their node.
+pub fn dns_service(settings: &Settings) -> Value {
     let address = settings.dns_address().to_string();
     let labels = json!({"k8s-app": DNS_NAME, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"});
     let port = |protocol: &str, name: &str| json!({"name": name, "port": 53, "protocol": protocol, "targetPort": DNS_PORT});
-    let endpoint_port =
-        |protocol: &str, name: &str| json!({"name": name, "port": DNS_PORT, "protocol": protocol});
+    let policy = if settings.role.is_shared() { "Local" } else { "Cluster" };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": DNS_NAME, "namespace": "kube-system", "labels": labels},
+        "spec": {"clusterIP": address, "clusterIPs": [address], "type": "ClusterIP",
+            "internalTrafficPolicy": policy, "ports": [port("UDP", "dns"), port("TCP", "dns-tcp")]},
+    })
+}
+
+/// Where cluster DNS listens on this node: at `gateway`. With several nodes each has an endpoint of its own, which goes
+/// with the Node of uid `node_uid`.
+pub fn dns_endpoint(settings: &Settings, gateway: Ipv4Addr, node_uid: Option<&str>) -> Value {
+    let port = |protocol: &str, name: &str| json!({"name": name, "port": DNS_PORT, "protocol": protocol});
+    let node = &settings.node_name;
+    let mut endpoint = json!({"addresses": [gateway.to_string()], "conditions": {"ready": true}});
+    let mut metadata = json!({"name": "kube-dns-corten", "namespace": "kube-system",
+        "labels": {"kubernetes.io/service-name": DNS_NAME, "endpointslice.kubernetes.io/managed-by": "corten"}});
+    if let Some(uid) = node_uid {
+        endpoint["nodeName"] = node.as_str().into();
+        metadata["name"] = format!("kube-dns-{node}").into();
+        metadata["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}]);
+    }
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+        "addressType": "IPv4", "endpoints": [endpoint],
+        "ports": [port("UDP", "dns"), port("TCP", "dns-tcp")],
+    })
+}
+
+/// What cluster DNS may read.
+pub fn dns_rules() -> Vec<Value> {
     let read = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]});
     vec![
-        json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": DNS_NAME, "namespace": "kube-system", "labels": labels},
-            "spec": {"clusterIP": address, "clusterIPs": [address], "type": "ClusterIP",
-                "ports": [port("UDP", "dns"), port("TCP", "dns-tcp")]},
-        }),
-        json!({
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {"name": "kube-dns-corten", "namespace": "kube-system",
-                "labels": {"kubernetes.io/service-name": DNS_NAME, "endpointslice.kubernetes.io/managed-by": "corten"}},
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [settings.gateway().to_string()], "conditions": {"ready": true}}],
-            "ports": [endpoint_port("UDP", "dns"), endpoint_port("TCP", "dns-tcp")],
-        }),
         json!({
             "apiVersion": "v1",
             "kind": "ServiceAccount",

@@ -41,6 +41,16 @@ impl Certificates {
         self.folder.join("ca.key")
     }
 
+    /// The folder that all of them are in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The authority of the members of the replicated store and of their clients.
+    pub fn etcd_authority(&self) -> PathBuf {
+        self.folder.join("etcd/ca.crt")
+    }
+
     /// The authority of front proxies.
     pub fn front_proxy_authority(&self) -> PathBuf {
         self.folder.join("front-proxy-ca.crt")
@@ -73,7 +83,23 @@ impl Certificates {
             let issuer = if name == "front-proxy-client" { &front } else { &authority };
             self.ensure_pair(name, &request, issuer)?;
         }
+        if settings.role.membership().is_some() {
+            self.ensure_member(settings)?;
+        }
         kubeconfig::write_all(settings, layout, self)
+    }
+
+    /// Those of a member of the replicated store, whose authority signs for nobody else.
+    fn ensure_member(&self, settings: &Settings) -> anyhow::Result<()> {
+        let folder = self.folder.join("etcd");
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let authority =
+            Authority::load_or_generate(&self.etcd_authority(), &folder.join("ca.key"), "etcd-ca")
+                .context("etcd CA")?;
+        for (name, request) in member_requests(settings) {
+            self.ensure_pair(name, &request, &authority)?;
+        }
+        Ok(())
     }
 
     fn ensure_pair(
@@ -110,6 +136,27 @@ impl Certificates {
 /// A machine's address may have changed since the certificate was made.
 fn answers_to(certificate: &Path, request: &CertificateRequest) -> bool {
     pki::covers(certificate, &request.dns_names, &request.addresses).unwrap_or(false)
+}
+
+/// Certificates of a member, as kubeadm makes them.
+fn member_requests(settings: &Settings) -> [(&'static str, CertificateRequest); 3] {
+    let node = &settings.node_name;
+    let both = CertificateRequest {
+        common_name: node.clone(),
+        organizations: Vec::new(),
+        dns_names: vec![node.clone(), "localhost".to_owned()],
+        addresses: [settings.node_address(), Ipv4Addr::LOCALHOST].map(IpAddr::from).to_vec(),
+        usage: Usage::Both,
+        validity: VALIDITY,
+    };
+    let client = CertificateRequest {
+        common_name: "kube-etcd-healthcheck-client".to_owned(),
+        dns_names: Vec::new(),
+        addresses: Vec::new(),
+        usage: Usage::Client,
+        ..both.clone()
+    };
+    [("etcd/server", both.clone()), ("etcd/peer", both), ("etcd/healthcheck-client", client)]
 }
 
 fn requests(settings: &Settings) -> Vec<(&'static str, CertificateRequest)> {

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::join::{Formation, Target, Token};
 use crate::layout::{DEFAULT_NAME, Layout};
 use crate::network::Block;
+use crate::role::External;
 use crate::settings::Wishes;
-use crate::{clusters, components, down, image, preflight, server, status, up};
+use crate::{clusters, components, down, image, preflight, server, status, token, up};
 
 /// Names under which a link to the binary behaves as that component.
 pub const COMPONENTS: [&str; 6] =
@@ -40,7 +42,14 @@ enum Command {
     /// Say which clusters run
     Status(Named),
     /// Run a cluster in the foreground, as a service manager wants it
-    Server(ClusterArgs),
+    Server(ServerArgs),
+    /// Make, list and delete the tokens by which machines join
+    Token {
+        #[command(flatten)]
+        cluster: Named,
+        #[command(subcommand)]
+        command: token::Command,
+    },
     /// Say what of the kernel and the host is missing
     Preflight,
     /// Import, list and remove images of the node
@@ -104,6 +113,53 @@ struct ClusterArgs {
     cluster_domain: Option<String>,
 }
 
+#[derive(Args)]
+struct ServerArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Become the first of several control planes, each with a member of the store that they replicate
+    #[arg(long, conflicts_with = "join")]
+    cluster_init: bool,
+    /// Become a further control plane of the cluster that this API server serves, e.g. https://10.0.0.1:6443
+    #[arg(long, requires = "token", requires = "ca_hash")]
+    join: Option<String>,
+    /// With --join: the token to show. Else a token to make, with which control planes may join for 24 hours
+    #[arg(long)]
+    token: Option<Token>,
+    /// With --join: hash of the public key of the cluster's authority, sha256:…
+    #[arg(long, value_delimiter = ',')]
+    ca_hash: Vec<String>,
+    /// Keep the objects in the etcd of these URLs
+    #[arg(long, value_delimiter = ',')]
+    etcd_servers: Vec<String>,
+    /// Authority of the etcd's certificates
+    #[arg(long, requires = "etcd_servers")]
+    etcd_cafile: Option<PathBuf>,
+    /// Certificate to show to the etcd
+    #[arg(long, requires = "etcd_servers")]
+    etcd_certfile: Option<PathBuf>,
+    /// Its key
+    #[arg(long, requires = "etcd_servers")]
+    etcd_keyfile: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    fn run(self) -> anyhow::Result<()> {
+        let target = |server: String, token: Token| Target { server, token, ca_hashes: self.ca_hash.clone() };
+        let etcd = (!self.etcd_servers.is_empty()).then(|| External {
+            servers: self.etcd_servers.clone(),
+            ca_file: self.etcd_cafile.clone(),
+            cert_file: self.etcd_certfile.clone(),
+            key_file: self.etcd_keyfile.clone(),
+        });
+        let join = self.join.clone().zip(self.token.clone()).map(|(server, token)| target(server, token));
+        let made = if join.is_some() { None } else { self.token.clone() };
+        let formation = Formation { cluster_init: self.cluster_init, join, etcd };
+        let args = self.cluster;
+        server::run(args.cluster.name(), args.cluster.layout()?, &args.wishes(), &formation, made)
+    }
+}
+
 impl ClusterArgs {
     fn wishes(&self) -> Wishes {
         Wishes {
@@ -161,8 +217,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             quiet_pipes();
             status::print(cluster.name(), &cluster.layout()?)
         }
-        Command::Server(args) => {
-            server::run(args.cluster.name(), args.cluster.layout()?, &args.wishes()).map(done)
+        Command::Server(args) => args.run().map(done),
+        Command::Token { cluster, command } => {
+            quiet_pipes();
+            token::run(&cluster.layout()?, command).map(done)
         }
         Command::Preflight => {
             quiet_pipes();

@@ -10,12 +10,13 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::layout::Layout;
+use crate::network::Block;
 use crate::settings::Settings;
 
 /// This very program, whatever becomes of its file: shims must be of the version that talks to them.
 const RUNNING: &str = "/proc/self/exe";
-/// The share of a node of the cluster's pod addresses.
-const NODE_PREFIX: u8 = 24;
+/// Bits of a node's share of the cluster's pod addresses (upstream's `--node-cidr-mask-size-ipv4`).
+pub const NODE_PREFIX: u8 = 24;
 
 /// The configuration of the container runtime.
 pub fn runtime_config(settings: &Settings, layout: &Layout) -> anyhow::Result<cri::Config> {
@@ -48,20 +49,20 @@ pub fn registries(env: &dyn Fn(&str) -> Option<String>) -> cri::RegistryConfig {
 
 /// Makes the pods' bridge with its address, where cluster DNS listens, before there is a pod, and leads the services'
 /// addresses there: without a route of their own the machine could not reach them when it has no default route. The
-/// network plugin finds the bridge and leaves it as it is.
-pub fn make_bridge(settings: &Settings) -> anyhow::Result<()> {
+/// network plugin finds the bridge and leaves it as it is. `block` is the node's share of the pods' addresses.
+pub fn make_bridge(settings: &Settings, block: Block) -> anyhow::Result<()> {
     let name = settings.bridge();
+    let gateway = block.address(1);
     let mut routes = RouteSocket::open().context("netlink")?;
-    let block = settings.pod_block.first(NODE_PREFIX);
     if routes.link(&name).context("bridge")?.is_none() {
-        let [a, b, c, d] = settings.gateway().octets();
+        let [a, b, c, d] = gateway.octets();
         routes
             .add_bridge(&name, None, [2, 0, a, b, c, d])
             .with_context(|| format!("make the bridge {name}"))?;
     }
     let link =
         routes.link(&name).context("bridge")?.with_context(|| format!("the bridge {name} went away"))?;
-    let address = Address { ip: settings.gateway().into(), prefix_len: block.prefix(), prefix_route: true };
+    let address = Address { ip: gateway.into(), prefix_len: block.prefix(), prefix_route: true };
     if !routes.addresses(link.index).context("bridge")?.contains(&address) {
         routes
             .add_address(link.index, address)
@@ -78,20 +79,20 @@ pub fn make_bridge(settings: &Settings) -> anyhow::Result<()> {
     routes.replace_route(&services).with_context(|| format!("route {} to {name}", settings.service_block))
 }
 
-/// Writes the network's configuration and starts the container runtime in `scope`.
+/// Starts the container runtime in `scope`. It gives no pod a network before [`write_network`].
 pub fn start_runtime(
     settings: &Settings,
     layout: &Layout,
     scope: &TaskScope,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
-    write_network(settings, layout)?;
+    link_plugins(layout)?;
     let config = runtime_config(settings, layout)?;
     let own = scope.clone();
     Ok(scope.spawn_graceful(async move { cri::run(config, own).await.context("container runtime") }))
 }
 
-/// The network configuration list, and the plugins it names: links to this binary.
-fn write_network(settings: &Settings, layout: &Layout) -> anyhow::Result<()> {
+/// Writes the network configuration list of a node with this `block` of pod addresses.
+pub fn write_network(settings: &Settings, layout: &Layout, block: Block) -> anyhow::Result<()> {
     let list = json!({
         "cniVersion": "1.0.0",
         "name": settings.mark(),
@@ -107,7 +108,7 @@ fn write_network(settings: &Settings, layout: &Layout) -> anyhow::Result<()> {
                 "ipam": {
                     "type": "host-local",
                     "dataDir": layout.cni_state(),
-                    "ranges": [[{"subnet": settings.pod_block.first(NODE_PREFIX).to_string()}]],
+                    "ranges": [[{"subnet": block.to_string()}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
@@ -115,7 +116,11 @@ fn write_network(settings: &Settings, layout: &Layout) -> anyhow::Result<()> {
         ],
     });
     let text = serde_json::to_string_pretty(&list)? + "\n";
-    pki::write_public(&layout.cni_conf().join("10-corten.conflist"), text.as_bytes())?;
+    Ok(pki::write_public(&layout.cni_conf().join("10-corten.conflist"), text.as_bytes())?)
+}
+
+/// The network plugins: links to this binary.
+fn link_plugins(layout: &Layout) -> anyhow::Result<()> {
     std::fs::create_dir_all(layout.cni_bin())?;
     // The program that runs, also when its file is replaced or removed meanwhile.
     let executable = format!("/proc/{}/exe", std::process::id());

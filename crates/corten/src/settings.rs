@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layout::{DEFAULT_NAME, Layout};
 use crate::network::{Block, taken_blocks};
+use crate::role::Role;
 
 /// The format of a data directory. A directory of another format is refused.
 pub const FORMAT: u32 = 1;
@@ -40,6 +41,9 @@ pub struct Settings {
     pub service_block: Block,
     /// Domain that cluster DNS serves.
     pub cluster_domain: String,
+    /// What this machine is in the cluster.
+    #[serde(default, skip_serializing_if = "Role::is_alone")]
+    pub role: Role,
 }
 
 /// What a user may ask for; what is absent is chosen, or kept if the cluster exists.
@@ -90,12 +94,18 @@ impl Settings {
             return Ok(settings);
         }
         let settings = Self::choose(name, wishes)?;
-        let text = serde_json::to_string_pretty(&settings)? + "\n";
-        pki::write_public(&layout.settings(), text.as_bytes())?;
+        settings.write(layout)?;
         Ok(settings)
     }
 
-    fn choose(name: &str, wishes: &Wishes) -> anyhow::Result<Self> {
+    /// Writes them to `layout`, all or nothing.
+    pub fn write(&self, layout: &Layout) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        Ok(pki::write_public(&layout.settings(), text.as_bytes())?)
+    }
+
+    /// The settings of a new cluster on this machine, not written yet.
+    pub fn choose(name: &str, wishes: &Wishes) -> anyhow::Result<Self> {
         check_name(name)?;
         let taken = taken_blocks();
         let ports_may_move = name != DEFAULT_NAME;
@@ -108,6 +118,7 @@ impl Settings {
             pod_block: block(wishes.pod_block, POD_BLOCK, &taken)?,
             service_block: block(wishes.service_block, SERVICE_BLOCK, &taken)?,
             cluster_domain: wishes.cluster_domain.clone().unwrap_or_else(|| "cluster.local".to_owned()),
+            role: Role::Alone,
         })
     }
 
@@ -215,7 +226,7 @@ fn block(wish: Option<Block>, usual: [u8; 2], taken: &[Block]) -> anyhow::Result
 }
 
 /// The source address of the default route: connecting a datagram socket chooses it and sends nothing.
-fn outgoing_address() -> Option<Ipv4Addr> {
+pub fn outgoing_address() -> Option<Ipv4Addr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect(SocketAddr::from(([192, 0, 2, 1], 9))).ok()?;
     match socket.local_addr().ok()?.ip() {

@@ -4,6 +4,7 @@
 //! This crate knows file names and X.509; which certificates a cluster has is said in `corten`.
 
 mod authority;
+mod discovery;
 mod files;
 mod reload;
 mod request;
@@ -12,6 +13,7 @@ mod tls;
 pub use authority::{
     Authority, CertificateRequest, Issued, Usage, covers, remaining_validity, write_service_account_keys,
 };
+pub use discovery::{public_key_hash, unverified_client_config};
 pub use files::{read_certificates, read_key, write_private, write_public};
 pub use reload::{KeyPairFiles, Reloading};
 pub use request::SigningRequest;

@@ -47,6 +47,9 @@ pub async fn serve(call: &Call<'_>, body: Body) -> ApiResult<Response<Body>> {
     if let Some(remote) = call.core.aggregation.route(&call.info.path) {
         return crate::aggregation::serve(call, &remote, body).await;
     }
+    if let Some(extension) = call.core.extension.get().filter(|mounted| mounted.has(&call.info.path)) {
+        return extension.serve(call, body).await;
+    }
     if call.info.is_resource { resource(call, body).await } else { non_resource::serve(call, body).await }
 }
 

@@ -40,22 +40,32 @@ pub async fn run(core: &Core, maker: &Maker<'_>) -> Result<(), Error> {
         tracing::warn!("no address but loopback: the endpoints of the service kubernetes are left out");
         return Ok(());
     }
-    let ip = core.advertise.ip().to_string();
-    let ports = value!([{"name": "https", "port": target, "protocol": "TCP"}]);
+    match core.options.endpoint_leases {
+        true => super::endpoint_lease::start(core, core.advertise.ip()).await,
+        false => write_endpoints(maker, &[core.advertise.ip()], core.advertise.port()).await,
+    }
+}
+
+/// Writes the endpoints of the service: servers at `ips`, which are not empty, all at `port`.
+pub(super) async fn write_endpoints(maker: &Maker<'_>, ips: &[IpAddr], port: u16) -> Result<(), Error> {
+    let ports = value!([{"name": "https", "port": (i64::from(port)), "protocol": "TCP"}]);
+    let addresses: Vec<Value> = ips.iter().map(|ip| value!({"ip": (ip.to_string())})).collect();
     let endpoints = value!({
         "apiVersion": "v1",
         "kind": "Endpoints",
         "metadata": {"name": NAME, "namespace": NAMESPACE,
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": (ip.as_str())}], "ports": (ports.clone())}]
+        "subsets": [{"addresses": addresses, "ports": (ports.clone())}]
     });
     maker.apply("", "endpoints", NAMESPACE, &endpoints, &|live, own| copy(live, own, &["subsets"])).await?;
+    let one = |ip: &IpAddr| value!({"addresses": [(ip.to_string())], "conditions": {"ready": true}});
+    let each: Vec<Value> = ips.iter().map(one).collect();
     let slice = value!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": NAME}},
-        "addressType": (if ip.contains(':') { "IPv6" } else { "IPv4" }),
-        "endpoints": [{"addresses": [(ip.as_str())], "conditions": {"ready": true}}],
+        "addressType": (if ips.iter().any(IpAddr::is_ipv6) { "IPv6" } else { "IPv4" }),
+        "endpoints": each,
         "ports": ports
     });
     let fields = ["endpoints", "ports"];

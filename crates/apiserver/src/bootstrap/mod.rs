@@ -2,6 +2,7 @@
 //! `kubernetes` service with its endpoints.
 
 mod authentication_map;
+mod endpoint_lease;
 mod kubernetes;
 mod policy;
 

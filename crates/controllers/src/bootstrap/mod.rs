@@ -46,8 +46,8 @@ fn signing_token(secret: &Secret, now: Timestamp) -> Option<(String, String)> {
     (usable && text(secret, "usage-bootstrap-signing") == "true").then_some((id, key))
 }
 
-/// A detached JSON web signature (HS256) of `content` by a token.
-fn signature(content: &str, id: &str, key: &str) -> String {
+/// A detached JSON web signature (HS256) of `content`, the public cluster information, by the token of this id and key.
+pub fn signature(content: &str, id: &str, key: &str) -> String {
     let header = base64url(json!({"alg": "HS256", "kid": id}).to_string().as_bytes());
     let message = format!("{header}.{}", base64url(content.as_bytes()));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes());

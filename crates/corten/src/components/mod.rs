@@ -16,6 +16,9 @@ use anyhow::Context;
 use base::TaskScope;
 use clap::Subcommand;
 
+pub use self::apiserver::open_etcd;
+pub use self::etcd::until_handed_over;
+pub use self::go_flags::duration;
 use crate::logging;
 
 /// How long tasks may take to end when a component stops.

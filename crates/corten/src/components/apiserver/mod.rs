@@ -15,6 +15,8 @@ use apiserver::options::{
 use base::{TaskScope, system_clock};
 use tokio::net::TcpListener;
 
+use crate::role::External;
+
 pub use flags::Flags;
 pub use upstream::TABLE;
 
@@ -48,16 +50,31 @@ async fn store(flags: &Flags, scope: &TaskScope) -> anyhow::Result<Arc<dyn store
         let config = store::Config::new(&flags.data_dir);
         return Ok(Arc::new(store::Embedded::open(&config, system_clock()).context("store")?));
     }
-    let identity = match (cluster.etcd_certfile.clone(), cluster.etcd_keyfile.clone()) {
+    let external = External {
+        servers: cluster.etcd_servers.clone(),
+        ca_file: cluster.etcd_cafile.clone(),
+        cert_file: cluster.etcd_certfile.clone(),
+        key_file: cluster.etcd_keyfile.clone(),
+    };
+    open_etcd(&external, &cluster.etcd_prefix, scope).await
+}
+
+/// A store over an etcd, with its state read.
+pub async fn open_etcd(
+    external: &External,
+    prefix: &str,
+    scope: &TaskScope,
+) -> anyhow::Result<Arc<dyn store::Store>> {
+    let identity = match (external.cert_file.clone(), external.key_file.clone()) {
         (Some(certificate), Some(key)) => Some(pki::KeyPairFiles { certificate, key }),
         (None, None) => None,
         _ => bail!("--etcd-certfile and --etcd-keyfile go together"),
     };
     // The server's keys begin with upstream's usual prefix already.
-    let prefix = cluster.etcd_prefix.trim_end_matches('/');
+    let prefix = prefix.trim_end_matches('/');
     let config = etcd::RemoteConfig {
-        endpoints: cluster.etcd_servers.clone(),
-        authorities: cluster.etcd_cafile.iter().cloned().collect(),
+        endpoints: external.servers.clone(),
+        authorities: external.ca_file.iter().cloned().collect(),
         identity,
         prefix: if prefix == "/registry" { String::new() } else { prefix.to_owned() },
         history: store::HistoryLimits::default(),
@@ -142,6 +159,7 @@ fn options(flags: Flags) -> anyhow::Result<Options> {
         service_cluster_ip_range: cluster.service_cluster_ip_range,
         service_node_port_range: cluster.service_node_port_range,
         reconcile_endpoints: cluster.endpoint_reconciler_type != "none",
+        endpoint_leases: cluster.endpoint_reconciler_type == "lease",
         kubelet_certificate_authority: cluster.kubelet_certificate_authority,
         kubelet_client_certificate: cluster.kubelet_client_certificate,
         kubelet_client_key: cluster.kubelet_client_key,

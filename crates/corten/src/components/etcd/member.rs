@@ -40,13 +40,18 @@ pub async fn open(flags: &Flags, scope: &TaskScope) -> anyhow::Result<Replicated
     let (closing, ends) = (store.clone(), scope.token().clone());
     scope.spawn_graceful(async move {
         ends.cancelled().await;
-        hand_over(&closing, own).await;
-        if let Err(error) = closing.close().await {
-            tracing::error!(%error, "the store did not close in order");
-        }
-        peers_scope.shutdown(LINGER).await;
+        until_handed_over(&closing, own, peers_scope).await;
     });
     Ok(store)
+}
+
+/// Lets another member lead, closes the store, and then the connections with the others in `peers_scope`.
+pub async fn until_handed_over(store: &Replicated, own: MemberId, peers_scope: TaskScope) {
+    hand_over(store, own).await;
+    if let Err(error) = store.close().await {
+        tracing::error!(%error, "the store did not close in order");
+    }
+    peers_scope.shutdown(LINGER).await;
 }
 
 fn store_config(flags: &Flags) -> anyhow::Result<store::Config> {

@@ -15,6 +15,7 @@ use pki::{KeyPairFiles, ServerTls};
 use store::{Cluster, Store};
 
 pub use flags::{Flags, prepare};
+pub use member::until_handed_over;
 
 /// Where the store is in a data directory; etcd's own are in `member`.
 fn store_dir(data_dir: &Path) -> PathBuf {
