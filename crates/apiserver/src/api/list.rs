@@ -10,7 +10,7 @@ use crate::http::negotiate::{Accept, Form, Media};
 use crate::http::{Body, respond};
 use crate::registry::options::ListOptions;
 use crate::registry::{Filter, ListPage, ListRequest, Served};
-use crate::status::ApiResult;
+use crate::status::{ApiError, ApiResult};
 
 pub(super) async fn serve(
     call: &Call<'_>,
@@ -55,12 +55,13 @@ async fn answer(
             let objects = render::decode_all(served, &page.entries).await?;
             of_objects(call, served, accept, meta, objects)
         }
-        Form::Metadata { beta } => {
+        Form::Metadata { list: false, .. } => Err(no_list(served)),
+        Form::Metadata { beta, .. } => {
             let items = list_body::map(served, &page, |object| render::partial(object, Some(beta))).await?;
             partial_list(accept, beta, meta, items)
         }
         Form::Table { beta } => {
-            let rows = render::Rows::new(served, beta, render::include(call.query));
+            let rows = render::Rows::new(served, beta, render::include(call.query)?);
             let made = list_body::map(served, &page, |object| rows.row(object)).await?;
             let table = rows.table(meta, true, made);
             respond::object(200, &table, Accept { form: Form::Whole, ..accept }, None)
@@ -92,15 +93,23 @@ pub(super) fn of_objects(
             let gvk = resource.group_version().kind(resource.list_kind.clone());
             respond::object(200, &list, accept, Catalog::builtin().kind(&gvk))
         }
-        Form::Metadata { beta } => {
+        Form::Metadata { list: false, .. } => Err(no_list(served)),
+        Form::Metadata { beta, .. } => {
             let items = objects.iter().map(|o| render::partial(o, Some(beta))).collect();
             partial_list(accept, beta, meta, items)
         }
         Form::Table { beta } => {
-            let table = render::table(served, &objects, meta, beta, true, render::include(call.query));
+            let table = render::table(served, &objects, meta, beta, true, render::include(call.query)?);
             respond::object(200, &table, Accept { form: Form::Whole, ..accept }, None)
         }
     }
+}
+
+fn no_list(served: &Served) -> ApiError {
+    render::not_convertible(&format!(
+        "you requested PartialObjectMetadata, but the requested object is a list ({})",
+        render::go_type(served, "List")
+    ))
 }
 
 fn partial_list(accept: Accept, beta: bool, meta: Value, items: Vec<Value>) -> ApiResult<Response<Body>> {

@@ -16,7 +16,7 @@ use crate::http::{Body, respond};
 use crate::registry::stored::{header, memo};
 use crate::registry::{Saved, Served};
 use crate::request::Query;
-use crate::status::ApiResult;
+use crate::status::{ApiError, ApiResult};
 use crate::strategies::daemon_sets::TEMPLATE_GENERATION;
 
 /// Answers with an entry. Plain JSON is copied from the stored bytes.
@@ -72,13 +72,18 @@ pub fn object(
 ) -> ApiResult<Response<Body>> {
     match accept.form {
         Form::Whole => respond::object(code, &object, accept, Some(&served.resource.schema)),
-        Form::Metadata { beta } => {
+        Form::Metadata { list: true, .. } => Err(not_convertible(&format!(
+            "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+            go_type(served, "")
+        ))),
+        Form::Metadata { beta, .. } => {
             let gvk = GroupVersionKind::new("meta.k8s.io", version(beta), "PartialObjectMetadata");
             respond::object(code, &partial(&object, Some(beta)), accept, Catalog::builtin().kind(&gvk))
         }
         Form::Table { beta } => {
             let list_meta = TableMaker::list_metadata(&object);
-            let table = table(served, &[object], list_meta, beta, true, include(call.query));
+            let include = include(call.query)?;
+            let table = table(served, &[object], list_meta, beta, true, include);
             respond::object(code, &table, Accept { form: Form::Whole, ..accept }, None)
         }
     }
@@ -99,12 +104,32 @@ pub fn version(beta: bool) -> &'static str {
     if beta { "v1beta1" } else { "v1" }
 }
 
-/// How much of each object a Table's rows carry.
-pub fn include(query: &Query) -> IncludeObject {
+/// 406 about an object that does not come in the form asked for.
+pub fn not_convertible(why: &str) -> ApiError {
+    ApiError::new(406, "NotAcceptable", why)
+}
+
+/// The name that upstream's internal type of an object has, or with the suffix `List` of its list.
+pub fn go_type(served: &Served, suffix: &str) -> String {
+    let resource = &served.resource;
+    if resource.custom {
+        return format!("*unstructured.Unstructured{suffix}");
+    }
+    let package = resource.group.split('.').next().filter(|p| !p.is_empty()).unwrap_or("core");
+    format!("*{package}.{}{suffix}", resource.kind)
+}
+
+/// How much of each object a Table's rows carry; 400 for an unknown answer to that.
+pub fn include(query: &Query) -> ApiResult<IncludeObject> {
     match query.get("includeObject") {
-        Some("None") => IncludeObject::None,
-        Some("Object") => IncludeObject::Object,
-        _ => IncludeObject::Metadata,
+        Some("None") => Ok(IncludeObject::None),
+        Some("Object") => Ok(IncludeObject::Object),
+        None | Some("" | "Metadata") => Ok(IncludeObject::Metadata),
+        Some(other) => Err(ApiError::bad_request(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', \
+             'Object', 'None', or empty",
+            rules::quote(other)
+        ))),
     }
 }
 
@@ -123,6 +148,12 @@ pub fn table(
     maker.table(list_meta, columns, rows)
 }
 
+/// What a Table's ages are counted to.
+pub fn now_s() -> i64 {
+    let now = SystemClock.now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |d| d.as_secs() as i64)
+}
+
 /// Makes the rows of one Table.
 pub struct Rows<'a> {
     maker: TableMaker<'a>,
@@ -133,10 +164,9 @@ pub struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// For objects of that resource, ages as of now.
     pub fn new(served: &'a Served, beta: bool, include: IncludeObject) -> Self {
-        let now = SystemClock.now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             maker: TableMaker::new(&served.resource, version(beta), include),
-            now_s: now.map_or(0, |d| d.as_secs() as i64),
+            now_s: now_s(),
             hides_template_generation: served.is("apps", "daemonsets") && include == IncludeObject::Metadata,
         }
     }

@@ -34,9 +34,9 @@ pub(super) async fn serve(
 pub(crate) fn check_name(object: &Value, url: &str) -> ApiResult<()> {
     let name = meta::name(object);
     if name.is_empty() {
-        return Err(ApiError::bad_request(
-            "the name of the object () does not match the name on the URL ".to_owned() + &format!("({url})"),
-        ));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({url} based on URL) was undeterminable: name must be provided"
+        )));
     }
     if name == url {
         return Ok(());

@@ -11,7 +11,7 @@ use super::{Call, create, render};
 use crate::authz::selector::text_of;
 use crate::authz::{Attributes, Decision};
 use crate::http::Body;
-use crate::http::negotiate::Accept;
+use crate::http::negotiate::{self, Accept, Form};
 use crate::registry::options::OptionsKind;
 use crate::registry::{Served, WriteOptions, meta, metadata_rules};
 use crate::status::{ApiError, ApiResult};
@@ -36,6 +36,10 @@ pub(super) async fn serve(
         "bindings" => return crate::subresource::bind_by_body(call, served, accept, body).await,
         _ => {}
     }
+    let accept = match accept.form {
+        Form::Table { .. } => negotiate::accept_without_tables(&call.parts.headers, call.query)?,
+        _ => accept,
+    };
     let options = WriteOptions::parse(OptionsKind::Create, call.query, &call.parts.headers)?;
     let mut object = create::decode_object(call, served, &options, body).await?;
     metadata_rules::match_namespace(served, call.namespace(served), &mut object)?;
@@ -49,23 +53,17 @@ pub(super) async fn serve(
             meta::remove(&mut object, "managedFields");
             value!({"userInfo": (user_value(call.user))})
         }
-        "selfsubjectrulesreviews" => rules_review(call, &object).await,
+        "selfsubjectrulesreviews" => rules_review(call, &object).await?,
         "selfsubjectaccessreviews" => {
-            check_attributes(served, &object["spec"], false)?;
+            check(served, &object, Review::OfSelf)?;
             access_review(call, &object["spec"], call.user.clone()).await
         }
         "localsubjectaccessreviews" => {
-            let namespace = object.str_at("spec.resourceAttributes.namespace").unwrap_or_default();
-            if namespace != meta::namespace(&object) {
-                return Err(ApiError::bad_request(format!(
-                    "spec.resourceAttributes.namespace must match namespace: {namespace}"
-                )));
-            }
-            check_attributes(served, &object["spec"], true)?;
+            check(served, &object, Review::Local)?;
             access_review(call, &object["spec"], reviewed_user(&object["spec"])).await
         }
         _ => {
-            check_attributes(served, &object["spec"], true)?;
+            check(served, &object, Review::OfAnyone)?;
             access_review(call, &object["spec"], reviewed_user(&object["spec"])).await
         }
     };
@@ -81,14 +79,13 @@ async fn token_review(call: &Call<'_>, object: &Value) -> ApiResult<Value> {
     let audiences: Vec<String> =
         object.items_at("spec.audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
     Ok(match call.core.tokens.review(token, &audiences).await {
-        Ok(Some(outcome)) => {
+        Ok(outcome) => {
             let mut status = value!({"authenticated": true, "user": (user_value(&outcome.user))});
             if !outcome.audiences.is_empty() {
                 status.insert("audiences", outcome.audiences);
             }
             status
         }
-        Ok(None) => value!({"user": {}}),
         Err(error) => value!({"user": {}, "error": (error.to_string())}),
     })
 }
@@ -127,28 +124,101 @@ fn reviewed_user(spec: &Value) -> UserInfo {
     }
 }
 
-/// What must be in the spec of an access review.
-fn check_attributes(served: &Served, spec: &Value, names_user: bool) -> ApiResult<()> {
+/// Whose access a review asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Review {
+    OfSelf,
+    OfAnyone,
+    /// Of anyone in the namespace of the review.
+    Local,
+}
+
+/// What must be in an access review (`pkg/apis/authorization/validation`).
+fn check(served: &Served, object: &Value, review: Review) -> ApiResult<()> {
     let mut errors = Vec::new();
-    let path = Path::new("spec");
+    let (path, spec) = (Path::new("spec"), &object["spec"]);
     let (resource, other) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    if resource.is_null() == other.is_null() {
+    if !resource.is_null() && !other.is_null() {
+        let words = "cannot be specified in combination with resourceAttributes";
+        errors.push(FieldError::invalid(&path.child("nonResourceAttributes"), other, words));
+    }
+    if resource.is_null() && other.is_null() {
         let words = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        let (name, shown) = match resource.is_null() {
-            true => ("resourceAttributes", BadValue::null()),
-            false => (
-                "nonResourceAttributes",
-                BadValue::raw("cannot be specified in combination with resourceAttributes"),
-            ),
-        };
-        errors.push(FieldError::invalid(&path.child(name), shown, words));
+        errors.push(FieldError::invalid(&path.child("resourceAttributes"), BadValue::null(), words));
     }
     let empty = |name: &str| spec[name].is_zero();
-    if names_user && empty("user") && empty("groups") {
+    if review != Review::OfSelf && empty("user") && empty("groups") {
         let words = "at least one of user or group must be specified";
         errors.push(FieldError::invalid(&path.child("user"), "", words));
     }
+    let attributes = Path::new("spec.resourceAttributes");
+    for name in ["fieldSelector", "labelSelector"] {
+        check_selector(&resource[name], &attributes.child(name), name == "labelSelector", &mut errors);
+    }
+    check_metadata(object, review, &mut errors);
+    if review == Review::Local {
+        let namespace = resource.str_at("namespace").unwrap_or_default();
+        if !resource.is_null() && namespace != meta::namespace(object) {
+            let path = Path::new("spec.resourceAttributes.namespace");
+            errors.push(FieldError::invalid(&path, namespace, "must match metadata.namespace"));
+        }
+        if !other.is_null() {
+            let path = Path::new("spec.nonResourceAttributes");
+            errors.push(FieldError::invalid(&path, other, "disallowed on this kind of request"));
+        }
+    }
     if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(&served.resource.group, "", "", &errors)) }
+}
+
+/// A review has no name, labels and the like.
+fn check_metadata(object: &Value, review: Review, errors: &mut Vec<FieldError>) {
+    let allowed = |key: &str| key == "managedFields" || (review == Review::Local && key == "namespace");
+    let metadata = &object["metadata"];
+    if metadata.entries().iter().any(|(key, value)| !allowed(key) && !value.is_zero()) {
+        let words =
+            if review == Review::Local { "must be empty except for namespace" } else { "must be empty" };
+        errors.push(FieldError::invalid(&Path::new("metadata"), metadata, words));
+    }
+}
+
+/// A selector of a review; operators that nobody knows are allowed, since clients may be newer than this server.
+fn check_selector(selector: &Value, path: &Path<'_>, labels: bool, errors: &mut Vec<FieldError>) {
+    if selector.is_null() {
+        return;
+    }
+    let raw = selector.str_at("rawSelector").unwrap_or_default();
+    let requirements = selector.items_at("requirements");
+    if !raw.is_empty() && !requirements.is_empty() {
+        let words = "may not specified at the same time as requirements";
+        errors.push(FieldError::invalid(&path.child("rawSelector"), raw, words));
+    }
+    let list = path.child("requirements");
+    if raw.is_empty() && requirements.is_empty() {
+        let words = format!("when {path} is specified, requirements or rawSelector is required");
+        errors.push(FieldError::required(&list, words));
+    }
+    for (index, requirement) in requirements.iter().enumerate() {
+        let path = list.index(index);
+        let key = requirement.str_at("key").unwrap_or_default();
+        if labels {
+            let wrong = rules::names::qualified_name(key);
+            errors.extend(wrong.into_iter().map(|why| FieldError::invalid(&path.child("key"), key, why)));
+        } else if key.is_empty() {
+            errors.push(FieldError::required(&path.child("key"), "must be specified"));
+        }
+        let valued = !requirement.items_at("values").is_empty();
+        match requirement.str_at("operator").unwrap_or_default() {
+            "In" | "NotIn" if !valued => {
+                let words = "must be specified when `operator` is 'In' or 'NotIn'";
+                errors.push(FieldError::required(&path.child("values"), words));
+            }
+            "Exists" | "DoesNotExist" if valued => {
+                let words = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errors.push(FieldError::forbidden(&path.child("values"), words));
+            }
+            _ => {}
+        }
+    }
 }
 
 async fn access_review(call: &Call<'_>, spec: &Value, user: UserInfo) -> Value {
@@ -184,8 +254,11 @@ async fn access_review(call: &Call<'_>, spec: &Value, user: UserInfo) -> Value {
     status
 }
 
-async fn rules_review(call: &Call<'_>, object: &Value) -> Value {
+async fn rules_review(call: &Call<'_>, object: &Value) -> ApiResult<Value> {
     let namespace = object.str_at("spec.namespace").unwrap_or_default();
+    if namespace.is_empty() {
+        return Err(ApiError::bad_request("no namespace on request"));
+    }
     let rules = call.core.authorizer.rules_for(call.user, namespace).await;
     let mut status = value!({
         "resourceRules": (Value::List(rules.resource_rules)),
@@ -195,7 +268,7 @@ async fn rules_review(call: &Call<'_>, object: &Value) -> Value {
     if !rules.evaluation_error.is_empty() {
         status.insert("evaluationError", rules.evaluation_error);
     }
-    status
+    Ok(status)
 }
 
 /// The deprecated ComponentStatus: the store, which is all that this server knows of.

@@ -142,7 +142,7 @@ impl Encoder {
             accept,
             plain: render::is_plain(served, accept),
             header: header(&served.resource.kind, &served.resource.api_version()),
-            include: render::include(call.query),
+            include: render::include(call.query).unwrap_or(openapi::table::IncludeObject::Metadata),
             columns_said: false,
         }
     }
@@ -195,7 +195,7 @@ impl Encoder {
     fn value(&mut self, out: &mut Vec<u8>, kind: &str, object: Value) -> ApiResult<()> {
         let (object, schema) = match self.accept.form {
             Form::Whole => (object, Some(self.served.resource.schema.clone())),
-            Form::Metadata { beta } => {
+            Form::Metadata { beta, .. } => {
                 let gvk = schema::GroupVersionKind::new(
                     "meta.k8s.io",
                     render::version(beta),

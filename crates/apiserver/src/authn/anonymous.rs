@@ -11,11 +11,8 @@ pub struct Anonymous {
 }
 
 impl Anonymous {
-    /// The user of a request that has no credentials.
+    /// The user of a request in which nobody knew credentials; those of other schemes than `Bearer` do not count.
     pub fn user(&self, request: &Parts) -> Option<UserInfo> {
-        if request.headers.contains_key(http::header::AUTHORIZATION) {
-            return None;
-        }
         if !self.paths.is_empty() && !self.paths.iter().any(|path| path == request.uri.path()) {
             return None;
         }

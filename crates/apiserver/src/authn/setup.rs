@@ -41,7 +41,7 @@ pub fn authenticators(
         let own = accounts.audiences().to_vec();
         sorts.push(Arc::new(WebhookTokens::new(webhook, own)?));
     }
-    let tokens = Arc::new(BearerTokens::new(sorts));
+    let tokens = Arc::new(BearerTokens::new(sorts, accounts.audiences().to_vec()));
     let mut all: Vec<Arc<dyn Authenticator>> = Vec::new();
     if let Some(front_proxies) = RequestHeader::new(options) {
         all.push(Arc::new(front_proxies));

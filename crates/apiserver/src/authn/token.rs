@@ -30,32 +30,42 @@ pub trait TokenAuthenticator: Send + Sync + 'static {
 
 /// Asks token authenticators in order; also answers TokenReview.
 #[derive(Default)]
-pub struct BearerTokens(Vec<Arc<dyn TokenAuthenticator>>);
+pub struct BearerTokens {
+    all: Vec<Arc<dyn TokenAuthenticator>>,
+    /// The audiences of the API server, which tokens that know none are for.
+    own_audiences: Vec<String>,
+}
+
+/// What upstream says about a token that nobody knows.
+const INVALID: &str = "invalid bearer token";
 
 impl BearerTokens {
-    /// Asks them in this order.
-    pub fn new(all: Vec<Arc<dyn TokenAuthenticator>>) -> Self {
-        Self(all)
+    /// Asks them in this order. Tokens that know no audiences are for `own_audiences`.
+    pub fn new(all: Vec<Arc<dyn TokenAuthenticator>>, own_audiences: Vec<String>) -> Self {
+        Self { all, own_audiences }
     }
 
-    /// Whom `token` stands for; the last error if all who knew its sort refused it.
-    pub async fn review(
-        &self,
-        token: &str,
-        audiences: &[String],
-    ) -> Result<Option<TokenOutcome>, AuthnError> {
+    /// Whom `token` stands for; the last error if all who knew its sort refused it, and one if nobody knew it.
+    pub async fn review(&self, token: &str, audiences: &[String]) -> Result<TokenOutcome, AuthnError> {
         let mut refused = None;
-        for authenticator in &self.0 {
+        for authenticator in &self.all {
             match authenticator.authenticate_token(token, audiences).await {
                 Ok(Some(mut outcome)) => {
+                    if outcome.audiences.is_empty() && !self.own_audiences.is_empty() {
+                        let wanted = |own: &&String| audiences.is_empty() || audiences.contains(own);
+                        outcome.audiences = self.own_audiences.iter().filter(wanted).cloned().collect();
+                        if outcome.audiences.is_empty() {
+                            continue;
+                        }
+                    }
                     outcome.user = with_authenticated_group(outcome.user);
-                    return Ok(Some(outcome));
+                    return Ok(outcome);
                 }
                 Ok(None) => {}
                 Err(error) => refused = Some(error),
             }
         }
-        refused.map_or(Ok(None), Err)
+        Err(refused.unwrap_or_else(|| AuthnError(INVALID.to_owned())))
     }
 }
 
@@ -64,11 +74,11 @@ impl Authenticator for BearerTokens {
     async fn authenticate(&self, request: &Parts) -> Result<Option<UserInfo>, AuthnError> {
         let Some(token) = bearer_token(request) else {
             return match websocket_token(request) {
-                Some(token) => Ok(self.review(&token, &[]).await?.map(|o| o.user)),
+                Some(token) => Ok(Some(self.review(&token, &[]).await?.user)),
                 None => Ok(None),
             };
         };
-        Ok(self.review(token, &[]).await?.map(|outcome| outcome.user))
+        Ok(Some(self.review(token, &[]).await?.user))
     }
 }
 

@@ -47,10 +47,12 @@ pub enum Form {
         /// The older version was asked for.
         beta: bool,
     },
-    /// `meta.k8s.io/v1 PartialObjectMetadata`, and its list for lists.
+    /// `meta.k8s.io/v1 PartialObjectMetadata` or its list.
     Metadata {
         /// The older version was asked for.
         beta: bool,
+        /// `PartialObjectMetadataList`, which fits lists alone, as the other one fits objects alone.
+        list: bool,
     },
 }
 
@@ -141,7 +143,8 @@ fn form(clause: &Clause<'_>) -> Option<Form> {
     };
     match kind {
         "Table" => Some(Form::Table { beta }),
-        "PartialObjectMetadata" | "PartialObjectMetadataList" => Some(Form::Metadata { beta }),
+        "PartialObjectMetadata" => Some(Form::Metadata { beta, list: false }),
+        "PartialObjectMetadataList" => Some(Form::Metadata { beta, list: true }),
         _ => None,
     }
 }

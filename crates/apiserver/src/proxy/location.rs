@@ -1,6 +1,7 @@
 //! Where a connecting request goes.
 
 use http::Uri;
+use rules::{FieldError, Path};
 use schema::{Value, value};
 
 use super::{pairs_of, query_text, uri};
@@ -55,6 +56,35 @@ fn no_host(pod: &Value) -> ApiError {
 
 fn node_of(pod: &Value) -> Option<&str> {
     pod.str_at("spec.nodeName").filter(|n| !n.is_empty())
+}
+
+/// What the query of pods/log may say (`ValidatePodLogOptions`).
+pub fn check_log_options(call: &Call<'_>) -> ApiResult<()> {
+    let number = |name: &str| -> ApiResult<Option<i64>> {
+        let Some(text) = call.query.get(name).filter(|t| !t.is_empty()) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| {
+            let text = rules::quote(text);
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text}: invalid syntax"))
+        })
+    };
+    let (tail, limit, since) = (number("tailLines")?, number("limitBytes")?, number("sinceSeconds")?);
+    let mut errors = Vec::new();
+    if let Some(tail) = tail.filter(|n| *n < 0) {
+        errors.push(FieldError::invalid(&Path::new("tailLines"), tail, "must be greater than or equal to 0"));
+    }
+    if let Some(limit) = limit.filter(|n| *n < 1) {
+        errors.push(FieldError::invalid(&Path::new("limitBytes"), limit, "must be greater than 0"));
+    }
+    if since.is_some() && call.query.get("sinceTime").is_some_and(|t| !t.is_empty()) {
+        let words = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        errors.push(FieldError::forbidden(&Path::new(""), words));
+    } else if let Some(since) = since.filter(|n| *n < 1) {
+        errors.push(FieldError::invalid(&Path::new("sinceSeconds"), since, "must be greater than 0"));
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::invalid("", "PodLogOptions", &call.info.name, &errors)),
+    }
 }
 
 /// pods/log; `None` while the pod has no node.

@@ -75,6 +75,9 @@ pub async fn serve(
     body: Body,
 ) -> ApiResult<Response<Body>> {
     check_method(call, connect)?;
+    if connect == Connect::Log {
+        location::check_log_options(call)?;
+    }
     let (namespace, name) = (call.namespace(served), call.info.name.as_str());
     let object = match connect {
         // Names of services and pods behind a proxy may hold a scheme and a port.

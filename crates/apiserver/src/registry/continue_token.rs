@@ -40,9 +40,11 @@ pub fn encode(prefix: &str, last_key: &[u8], revision: Option<u64>) -> String {
 /// Takes a token apart; `prefix` is that of the list it is used with.
 pub fn decode(text: &str, prefix: &str) -> ApiResult<Continue> {
     let wrong = |why: String| ApiError::bad_request(format!("invalid continue token: {why}"));
-    let bytes = URL_SAFE_NO_PAD
-        .decode(text.trim_end_matches('='))
-        .map_err(|_| wrong("continue key is not valid: illegal base64 data".to_owned()))?;
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| {
+        let strange = |b: u8| !(b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let at = text.bytes().position(strange).unwrap_or(text.len().saturating_sub(1));
+        wrong(format!("continue key is not valid: illegal base64 data at input byte {at}"))
+    })?;
     let token: Token =
         serde_json::from_slice(&bytes).map_err(|e| wrong(format!("continue key is not valid: {e}")))?;
     if token.version != VERSION {

@@ -45,6 +45,12 @@ impl Registry {
         let ListRequest { served, namespace, filter, options } = request;
         let prefix = served.key_prefix(Some(namespace));
         let position = self.position(options, &prefix).await?;
+        // As upstream, whose cache answers version 0 without regard to the limit.
+        let limit = if options.resource_version == "0" && options.continue_token.is_empty() {
+            0
+        } else {
+            options.limit
+        };
         let mut range = KeyRange::prefix(prefix.clone());
         if let Some(name) = filter.single_name()
             && (!served.hub.namespaced || !namespace.is_empty())
@@ -56,7 +62,7 @@ impl Registry {
         }
         let plain = filter.is_everything();
         let wanted = RangeOptions {
-            limit: if plain { options.limit } else { 0 },
+            limit: if plain { limit } else { 0 },
             revision: Revision(position.revision.unwrap_or(0)),
             ..RangeOptions::default()
         };
@@ -64,6 +70,7 @@ impl Registry {
             store::Error::Compacted { .. } => self.expired(options, &prefix, position.start.as_deref()),
             other => other.into(),
         })?;
+        read.entries.iter().try_for_each(|entry| super::stored::readable(entry))?;
         let revision = position.revision.unwrap_or(read.revision.0);
         let mut page = ListPage { revision, ..ListPage::default() };
         let mut more = read.more;
@@ -72,10 +79,10 @@ impl Registry {
             page.entries = read.entries;
         } else {
             let mut passing = read.entries.into_iter().filter(|e| filter.matches(&served.hub, e));
-            if options.limit == 0 {
+            if limit == 0 {
                 page.entries = passing.collect();
             } else {
-                page.entries = passing.by_ref().take(options.limit).collect();
+                page.entries = passing.by_ref().take(limit).collect();
                 more = passing.next().is_some();
             }
         }

@@ -92,7 +92,9 @@ fn unescape(value: &str) -> Result<String, String> {
                 None => return Err("invalid field selector: invalid escape sequence: \\".to_owned()),
             },
             ',' | '=' => {
-                return Err(format!("invalid field selector: unescaped character in value: {c}"));
+                // Upstream shows the number of the character.
+                let number = u32::from(c);
+                return Err(format!("invalid field selector: unescaped character in value: {number}"));
             }
             c => out.push(c),
         }

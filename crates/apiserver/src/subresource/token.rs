@@ -86,7 +86,20 @@ pub(super) async fn serve(
         ));
     };
     let (namespace, name) = (call.namespace(served), call.info.name.as_str());
+    check_body(&request, namespace, name)?;
     let account = call.core.registry.require("", "serviceaccounts", namespace, name)?;
+    let uid = meta::uid(&request);
+    if !uid.is_empty() && uid != meta::uid(&account) {
+        let resource = GroupResource::new("authentication.k8s.io", "TokenRequest");
+        return Err(ApiError::conflict(
+            resource,
+            name,
+            format!(
+                "the UID in the token request ({uid}) does not match the UID of the service account ({})",
+                meta::uid(&account)
+            ),
+        ));
+    }
     let audiences: Vec<String> =
         request.items_at("spec.audiences").iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let audiences = if audiences.is_empty() { issuer.default_audiences() } else { audiences };
@@ -125,6 +138,20 @@ pub(super) async fn serve(
     meta::set(&mut request, "creationTimestamp", now);
     request.insert("status", value!({"token": (issued.token), "expirationTimestamp": expires}));
     respond::object(201, &request, accept, served.resource.subresource("token").map(|s| &s.schema))
+}
+
+/// Name and namespace in the body, if given, must be the account's.
+fn check_body(request: &Value, namespace: &str, name: &str) -> ApiResult<()> {
+    let metadata = Path::new("metadata");
+    let given = [("name", meta::name(request), name), ("namespace", meta::namespace(request), namespace)];
+    for (field, said, wanted) in given {
+        if !said.is_empty() && said != wanted {
+            let words = format!("must match the service account {field} if specified");
+            let error = FieldError::invalid(&metadata.child(field), said, words);
+            return Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", name, &[error]));
+        }
+    }
+    Ok(())
 }
 
 fn check_expiration(asked: i64, name: &str) -> ApiResult<()> {
