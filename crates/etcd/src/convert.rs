@@ -127,9 +127,11 @@ fn sort(entries: &mut [Arc<Entry>], order: SortOrder, target: SortTarget) {
     }
 }
 
-/// A put of the store.
+/// A put of the store. The value is copied: that of a request shares a buffer of many times its size, which would stay
+/// with the key.
 pub fn put(request: &rpc::PutRequest) -> Put {
-    let mut put = Put::new(&*request.key, request.value.clone()).with_lease(LeaseId(request.lease));
+    let mut put =
+        Put::new(&*request.key, Bytes::copy_from_slice(&request.value)).with_lease(LeaseId(request.lease));
     put.ignore_value = request.ignore_value;
     put.ignore_lease = request.ignore_lease;
     put

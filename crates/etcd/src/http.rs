@@ -13,13 +13,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use proto::etcd::rpc::RangeRequest;
 use proto::etcd::rpc::auth_server::{AuthServer, SERVICE_NAME as AUTH};
 use proto::etcd::rpc::cluster_server::{ClusterServer, SERVICE_NAME as CLUSTER};
 use proto::etcd::rpc::kv_server::{KvServer, SERVICE_NAME as KV};
 use proto::etcd::rpc::lease_server::{LeaseServer, SERVICE_NAME as LEASE};
 use proto::etcd::rpc::maintenance_server::{MaintenanceServer, SERVICE_NAME as MAINTENANCE};
-use proto::etcd::rpc::watch_server::{SERVICE_NAME as WATCH, WatchServer};
+use proto::etcd::rpc::watch_server::SERVICE_NAME as WATCH;
 use rustls::ServerConfig;
 use store::Alarm;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,14 +26,13 @@ use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::Grpc;
-use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 use crate::auth::PeerName;
+use crate::http_batch::Batched;
 use crate::http_mend::Mended;
-use crate::server::{
-    ETCD_VERSION, LeaseService, MaintenanceService, RangeAnswer, RangeCall, Server, WatchService,
-};
+use crate::lean_codec::Lean;
+use crate::server::{ETCD_VERSION, LeaseService, MaintenanceService, PutCall, RangeCall, Server, WatchCall};
 use crate::{metrics, status};
 
 /// Connections at once.
@@ -95,7 +93,7 @@ impl Listen {
 
 /// Serves until the scope is cancelled.
 pub async fn serve(server: Arc<Server>, listen: Listen, scope: TaskScope) {
-    let router = (!listen.metrics_only).then(|| Router::new(&server));
+    let router = (!listen.metrics_only).then(|| Arc::new(Router::new(&server)));
     let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     let accepting = async {
         while let Ok(slot) = slots.clone().acquire_owned().await {
@@ -123,20 +121,22 @@ pub async fn serve(server: Arc<Server>, listen: Listen, scope: TaskScope) {
 #[derive(Clone)]
 struct Connection {
     server: Arc<Server>,
-    router: Option<Router>,
+    router: Option<Arc<Router>>,
     peer: Option<PeerName>,
 }
 
 impl Connection {
     async fn serve(mut self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
         _ = stream.set_nodelay(true);
-        let Some(tls) = tls else { return self.serve_io(TokioIo::new(Mended::new(stream))).await };
+        let Some(tls) = tls else {
+            return self.serve_io(TokioIo::new(Mended::new(Batched::new(stream)))).await;
+        };
         let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await;
         match handshake {
             Ok(Ok(stream)) => {
                 let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 self.peer = certificate.and_then(pki::peer_identity).map(|(name, _)| PeerName(name.into()));
-                self.serve_io(TokioIo::new(Mended::new(stream))).await;
+                self.serve_io(TokioIo::new(Mended::new(Batched::new(stream)))).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -178,14 +178,12 @@ impl Connection {
     }
 }
 
-/// The services by the first part of their methods' paths.
-#[derive(Clone)]
+/// The services by the first part of their methods' paths; the busiest calls without what is generated around them.
 struct Router {
     server: Arc<Server>,
     /// Bytes of a message that comes in.
     limit: usize,
     kv: KvServer<Server>,
-    watch: WatchServer<WatchService>,
     lease: LeaseServer<LeaseService>,
     cluster: ClusterServer<Server>,
     maintenance: MaintenanceServer<MaintenanceService>,
@@ -201,9 +199,6 @@ impl Router {
             kv: KvServer::from_arc(server.clone())
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(i32::MAX as usize),
-            watch: WatchServer::new(WatchService(server.clone()))
-                .max_decoding_message_size(limit)
-                .max_encoding_message_size(i32::MAX as usize),
             lease: LeaseServer::new(LeaseService(server.clone())).max_decoding_message_size(limit),
             cluster: ClusterServer::from_arc(server.clone()).max_decoding_message_size(limit),
             maintenance: MaintenanceServer::new(MaintenanceService(server.clone()))
@@ -212,21 +207,28 @@ impl Router {
         }
     }
 
-    async fn route(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         match service {
             KV if request.uri().path().ends_with("/Range") => {
-                let codec = ProstCodec::<RangeAnswer, RangeRequest>::default();
-                let mut grpc = Grpc::new(codec).max_decoding_message_size(self.limit);
+                let mut grpc = Grpc::new(Lean::default()).max_decoding_message_size(self.limit);
                 grpc = grpc.max_encoding_message_size(i32::MAX as usize);
-                Ok(grpc.unary(RangeCall(self.server), request).await)
+                Ok(grpc.unary(RangeCall(self.server.clone()), request).await)
             }
-            KV => self.kv.call(request).await,
-            WATCH => self.watch.call(request).await,
-            LEASE => self.lease.call(request).await,
-            CLUSTER => self.cluster.call(request).await,
-            MAINTENANCE => self.maintenance.call(request).await,
-            AUTH => self.auth.call(request).await,
+            KV if request.uri().path().ends_with("/Put") => {
+                let mut grpc = Grpc::new(Lean::default()).max_decoding_message_size(self.limit);
+                Ok(grpc.unary(PutCall(self.server.clone()), request).await)
+            }
+            WATCH if request.uri().path().ends_with("/Watch") => {
+                let mut grpc = Grpc::new(Lean::default()).max_decoding_message_size(self.limit);
+                grpc = grpc.max_encoding_message_size(i32::MAX as usize);
+                Ok(grpc.streaming(WatchCall(self.server.clone()), request).await)
+            }
+            KV => self.kv.clone().call(request).await,
+            LEASE => self.lease.clone().call(request).await,
+            CLUSTER => self.cluster.clone().call(request).await,
+            MAINTENANCE => self.maintenance.clone().call(request).await,
+            AUTH => self.auth.clone().call(request).await,
             other => Ok(Status::unimplemented(format!("unknown service {other}")).into_http()),
         }
     }
@@ -295,8 +297,10 @@ async fn health(server: &Server, query: &str) -> Response<Body> {
         };
         (!excluded(name)).then_some(name)
     });
+    let trouble = server.store.health().err().filter(|error| !matches!(error, store::Error::NoLeader));
     let reason = match alarm {
         Some(name) => format!("ALARM {name}"),
+        None if let Some(error) = trouble => format!("STORE {error}"),
         None if server.cluster.status().leader.is_none() && !serializable => "RAFT NO LEADER".to_owned(),
         None => {
             let read = if serializable { server.store.health() } else { linearizable(server).await };

@@ -1,7 +1,6 @@
 //! Servers of either kind as processes on loopback, each with a data directory of its own.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +11,10 @@ use tonic::transport::Channel;
 
 /// How long servers may take to answer.
 const START: Duration = Duration::from_secs(120);
+/// Between two attempts to reach a server that starts.
+const RETRY: Duration = Duration::from_millis(5);
+/// Ticks of a second in `/proc`.
+const TICKS: f64 = 100.0;
 
 /// Whose server.
 pub enum Kind {
@@ -68,8 +71,7 @@ pub struct Servers<'k> {
 }
 
 fn free_url() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("http://127.0.0.1:{port}")
+    format!("http://127.0.0.1:{}", testnet::reserve_port())
 }
 
 impl<'k> Servers<'k> {
@@ -114,7 +116,7 @@ impl<'k> Servers<'k> {
             let key = bytes::Bytes::from_static(b"x");
             while client.range(RangeRequest { key: key.clone(), ..RangeRequest::default() }).await.is_err() {
                 assert!(Instant::now() < until, "{} does not answer", self.kind.name());
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(RETRY).await;
             }
         }
     }
@@ -138,6 +140,17 @@ impl<'k> Servers<'k> {
     /// What all members together wrote to disks so far.
     pub fn written_bytes(&self) -> u64 {
         self.processes().map(|id| field(&format!("/proc/{id}/io"), "write_bytes:")).sum()
+    }
+
+    /// Processor time that all members took so far, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        let of_one = |id: u32| {
+            let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            // After the name, which may hold anything: user and system time are the 12th and 13th field.
+            let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+            fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
+        };
+        self.processes().map(of_one).sum()
     }
 
     /// Memory of all members together.

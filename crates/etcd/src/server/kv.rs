@@ -1,5 +1,8 @@
 //! The KV service.
 
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
 use prost::Message;
 use proto::etcd::rpc::kv_server::Kv;
 use proto::etcd::rpc::{
@@ -7,6 +10,7 @@ use proto::etcd::rpc::{
     RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse, request_op,
 };
 use store::{Delete, KeyRange, Op, OpResult, RangeOptions, RangeResult, Txn, TxnResult};
+use tonic::server::UnaryService;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Server, check};
@@ -120,19 +124,7 @@ impl Kv for Server {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        self.metrics.puts.add();
-        check::put(request.get_ref())?;
-        let caller = self.caller(&request)?;
-        let request = request.into_inner();
-        self.permit_put(&caller, &request).await?;
-        self.fits(request.encoded_len())?;
-        self.has_space()?;
-        let result = self.write(Txn::of(Op::Put(convert::put(&request)))).await?;
-        let prev = match result.results.first() {
-            Some(OpResult::Put { prev, .. }) => prev.as_ref().filter(|_| request.prev_kv),
-            _ => None,
-        };
-        Ok(Response::new(convert::put_response(prev, self.header(result.revision))))
+        self.put_one(request).await
     }
 
     async fn delete_range(
@@ -197,7 +189,36 @@ impl Kv for Server {
     }
 }
 
+/// `KV.Put`.
+pub(crate) struct PutCall(pub(crate) Arc<Server>);
+
+impl UnaryService<PutRequest> for PutCall {
+    type Response = PutResponse;
+    type Future = BoxFuture<'static, Result<Response<PutResponse>, Status>>;
+
+    fn call(&mut self, request: Request<PutRequest>) -> Self::Future {
+        let server = self.0.clone();
+        Box::pin(async move { server.put_one(request).await })
+    }
+}
+
 impl Server {
+    async fn put_one(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        self.metrics.puts.add();
+        check::put(request.get_ref())?;
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        self.permit_put(&caller, &request).await?;
+        self.fits(request.encoded_len())?;
+        self.has_space()?;
+        let result = self.write(Txn::of(Op::Put(convert::put(&request)))).await?;
+        let prev = match result.results.first() {
+            Some(OpResult::Put { prev, .. }) => prev.as_ref().filter(|_| request.prev_kv),
+            _ => None,
+        };
+        Ok(Response::new(convert::put_response(prev, self.header(result.revision))))
+    }
+
     fn read_one(&self, txn: Txn) -> Result<TxnResult, Status> {
         let mut results = Vec::new();
         let mut revision = self.store.current_revision();

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::future::ready;
+use futures::{FutureExt, Stream, StreamExt};
 use proto::etcd::rpc::lease_server::Lease;
 use proto::etcd::rpc::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
@@ -84,6 +85,7 @@ impl Lease for LeaseService {
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         self.0.caller(&request)?;
         let server = self.0.clone();
+        let leader_lost = server.leader_lost(request.metadata()).boxed().shared();
         let requests = request.into_inner();
         let answers = requests.then(move |request| {
             let server = server.clone();
@@ -92,7 +94,10 @@ impl Lease for LeaseService {
                 server.keep_alive(id).await
             }
         });
-        Ok(Response::new(Box::pin(answers)))
+        let answers = answers.take_until(leader_lost.clone());
+        let why = futures::stream::once(async move { leader_lost.peek().is_some() });
+        let why = why.filter_map(|lost| ready(lost.then(|| Err(status::NO_LEADER.into()))));
+        Ok(Response::new(Box::pin(answers.chain(why))))
     }
 
     async fn lease_time_to_live(

@@ -3,11 +3,13 @@
 mod auth;
 mod check;
 mod cluster;
+mod encode;
 mod kv;
 mod lease;
 mod maintenance;
 mod range_answer;
 mod watch;
+mod watch_answer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,10 +21,11 @@ use store::{Alarm, Cluster, Error, MemberId, Revision, Store};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
+pub(crate) use self::kv::PutCall;
 pub(crate) use self::lease::LeaseService;
 pub(crate) use self::maintenance::MaintenanceService;
-pub(crate) use self::range_answer::{RangeAnswer, RangeCall};
-pub(crate) use self::watch::WatchService;
+pub(crate) use self::range_answer::RangeCall;
+pub(crate) use self::watch::WatchCall;
 use crate::auth::{Auth, Caller, TokenKind};
 use crate::metrics::Metrics;
 use crate::status;
@@ -49,6 +52,8 @@ pub struct Options {
     pub quota_bytes: u64,
     /// Least time to live of a lease in seconds.
     pub min_lease_ttl_s: i64,
+    /// How long a stream that asked for a leader goes on without one (etcd: three election timeouts).
+    pub leaderless_grace: Duration,
     /// How tokens of users are made.
     pub token: TokenKind,
 }
@@ -61,6 +66,7 @@ impl Default for Options {
             progress_interval: Duration::from_secs(600),
             quota_bytes: 2 << 30,
             min_lease_ttl_s: MIN_LEASE_TTL_S,
+            leaderless_grace: Duration::from_secs(3),
             token: TokenKind::default(),
         }
     }
@@ -131,6 +137,23 @@ impl Server {
     fn require_leader(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let asked = metadata.get(REQUIRE_LEADER).is_some_and(|value| value == "true");
         if asked && self.cluster.status().leader.is_none() { Err(status::NO_LEADER.into()) } else { Ok(()) }
+    }
+
+    /// Ends when a client that asked for a leader has had none for a while; never for others.
+    fn leader_lost(&self, metadata: &MetadataMap) -> impl Future<Output = ()> + Send + 'static {
+        let asked = metadata.get(REQUIRE_LEADER).is_some_and(|value| value == "true");
+        let known = self.cluster.has_leader().filter(|_| asked);
+        let grace = self.options.leaderless_grace;
+        async move {
+            let Some(mut known) = known else { return std::future::pending().await };
+            // An error says that the store is gone, and with it the leader.
+            while known.wait_for(|known| !known).await.is_ok() {
+                let back = tokio::time::timeout(grace, known.wait_for(|known| *known)).await;
+                if !matches!(back, Ok(Ok(_))) {
+                    return;
+                }
+            }
+        }
     }
 
     /// A place among the writes that wait; given back when dropped. Refused when the member is corrupt.

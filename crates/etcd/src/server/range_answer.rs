@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
 use futures::future::BoxFuture;
-use prost::encoding::{DecodeContext, WireType, encode_varint, encoded_len_varint};
+use prost::encoding::{DecodeContext, WireType, encode_varint};
 use prost::{DecodeError, Message};
 use proto::etcd::rpc::{RangeRequest, ResponseHeader};
 use store::Entry;
@@ -12,6 +12,7 @@ use tonic::server::UnaryService;
 use tonic::{Request, Response, Status};
 
 use super::Server;
+use super::encode::{LENGTH_DELIMITED, entry_len, message_len, number_len, put_entry, put_number};
 use crate::convert;
 
 /// A `RangeResponse`; it is only ever encoded.
@@ -24,64 +25,14 @@ pub(crate) struct RangeAnswer {
     pub(super) count: u64,
 }
 
-/// The tags of `RangeResponse` and `KeyValue`: field number and wire type.
+/// The tags of `RangeResponse`: field number and wire type.
 mod tag {
-    pub(super) const HEADER: u8 = 1 << 3 | 2;
-    pub(super) const KVS: u8 = 2 << 3 | 2;
+    use super::LENGTH_DELIMITED;
+
+    pub(super) const HEADER: u8 = 1 << 3 | LENGTH_DELIMITED;
+    pub(super) const KVS: u8 = 2 << 3 | LENGTH_DELIMITED;
     pub(super) const MORE: u8 = 3 << 3;
     pub(super) const COUNT: u8 = 4 << 3;
-    pub(super) const KEY: u8 = 1 << 3 | 2;
-    pub(super) const CREATE_REVISION: u8 = 2 << 3;
-    pub(super) const MOD_REVISION: u8 = 3 << 3;
-    pub(super) const VERSION: u8 = 4 << 3;
-    pub(super) const VALUE: u8 = 5 << 3 | 2;
-    pub(super) const LEASE: u8 = 6 << 3;
-}
-
-fn number_len(number: u64) -> usize {
-    if number == 0 { 0 } else { 1 + encoded_len_varint(number) }
-}
-
-fn bytes_len(bytes: &[u8]) -> usize {
-    if bytes.is_empty() { 0 } else { 1 + encoded_len_varint(bytes.len() as u64) + bytes.len() }
-}
-
-fn put_number(buf: &mut impl BufMut, tag: u8, number: u64) {
-    if number != 0 {
-        buf.put_u8(tag);
-        encode_varint(number, buf);
-    }
-}
-
-fn put_bytes(buf: &mut impl BufMut, tag: u8, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        buf.put_u8(tag);
-        encode_varint(bytes.len() as u64, buf);
-        buf.put_slice(bytes);
-    }
-}
-
-impl RangeAnswer {
-    fn value<'e>(&self, entry: &'e Entry) -> &'e [u8] {
-        if self.keys_only { &[] } else { &entry.value }
-    }
-
-    fn entry_len(&self, entry: &Entry) -> usize {
-        let numbers = [entry.create_revision.0, entry.mod_revision.0, entry.version, entry.lease.0 as u64];
-        let numbers: usize = numbers.into_iter().map(number_len).sum();
-        bytes_len(&entry.key) + bytes_len(self.value(entry)) + numbers
-    }
-
-    fn put_entry(&self, buf: &mut impl BufMut, entry: &Entry) {
-        buf.put_u8(tag::KVS);
-        encode_varint(self.entry_len(entry) as u64, buf);
-        put_bytes(buf, tag::KEY, &entry.key);
-        put_number(buf, tag::CREATE_REVISION, entry.create_revision.0);
-        put_number(buf, tag::MOD_REVISION, entry.mod_revision.0);
-        put_number(buf, tag::VERSION, entry.version);
-        put_bytes(buf, tag::VALUE, self.value(entry));
-        put_number(buf, tag::LEASE, entry.lease.0 as u64);
-    }
 }
 
 impl Message for RangeAnswer {
@@ -89,16 +40,16 @@ impl Message for RangeAnswer {
         buf.put_u8(tag::HEADER);
         encode_varint(self.header.encoded_len() as u64, buf);
         self.header.encode_raw(buf);
-        self.entries.iter().for_each(|entry| self.put_entry(buf, entry));
+        self.entries.iter().for_each(|entry| put_entry(buf, tag::KVS, entry, self.keys_only));
         put_number(buf, tag::MORE, u64::from(self.more));
         put_number(buf, tag::COUNT, self.count);
     }
 
     fn encoded_len(&self) -> usize {
-        let message = |length: usize| 1 + encoded_len_varint(length as u64) + length;
-        let entries: usize = self.entries.iter().map(|entry| message(self.entry_len(entry))).sum();
+        let length = |entry: &Arc<Entry>| message_len(entry_len(entry, self.keys_only));
+        let entries: usize = self.entries.iter().map(length).sum();
         let more = number_len(u64::from(self.more));
-        message(self.header.encoded_len()) + entries + more + number_len(self.count)
+        message_len(self.header.encoded_len()) + entries + more + number_len(self.count)
     }
 
     fn merge_field(

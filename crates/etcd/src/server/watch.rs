@@ -1,31 +1,30 @@
 //! The Watch service: many watches on one stream.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::SelectAll;
 use futures::{Stream, StreamExt};
 use prost::Message;
-use proto::etcd::kv;
 use proto::etcd::rpc::watch_create_request::FilterType;
 use proto::etcd::rpc::watch_request::RequestUnion;
-use proto::etcd::rpc::watch_server::Watch;
 use proto::etcd::rpc::{WatchCreateRequest, WatchRequest, WatchResponse};
 use store::{Error, EventKind, KeyRange, RangeOptions, Revision, WatchBatch, WatchOptions, Watcher};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming, async_trait};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::server::StreamingService;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Server;
+use super::watch_answer::{EncodedEvents, WatchAnswer};
 use crate::auth::{Access, Caller};
 use crate::convert::{self, key_range};
 use crate::status;
 
-/// Responses that wait for a slow client; what comes after waits in the shared history.
-const RESPONSES: usize = 64;
 /// Watches on one stream.
 const MAX_WATCHES: usize = 100_000;
 /// Events that are put into one response when several revisions are there.
@@ -35,37 +34,34 @@ const NO_WATCH: i64 = -1;
 /// Why an id is refused (etcd `ErrWatcherDuplicateID`).
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 
-/// The service; its streams outlive the call, so they share the server.
-#[derive(Clone)]
-pub(crate) struct WatchService(pub(crate) Arc<Server>);
+/// `Watch.Watch`.
+pub(crate) struct WatchCall(pub(crate) Arc<Server>);
 
-#[async_trait]
-impl Watch for WatchService {
-    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+impl StreamingService<WatchRequest> for WatchCall {
+    type Response = WatchAnswer;
+    type ResponseStream = Session;
+    type Future = Ready<Result<Response<Session>, Status>>;
 
-    async fn watch(
-        &self,
-        request: Request<Streaming<WatchRequest>>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        if self.0.cluster.is_learner() {
-            return Err(status::LEARNER.into());
+    fn call(&mut self, request: Request<Streaming<WatchRequest>>) -> Self::Future {
+        ready(Session::begin(self.0.clone(), request).map(Response::new))
+    }
+}
+
+/// What of the events a watch is told, and how.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    prev_kv: bool,
+    fragment: bool,
+    puts: bool,
+    deletes: bool,
+}
+
+impl Shape {
+    fn wants(self, kind: EventKind) -> bool {
+        match kind {
+            EventKind::Put => self.puts,
+            EventKind::Delete => self.deletes,
         }
-        self.0.require_leader(request.metadata())?;
-        // As upstream, a stream opens for anybody; a watch on it is refused if its caller is.
-        let caller = self.0.auth.caller(request.metadata(), request.extensions());
-        let (answers, receiver) = mpsc::channel(RESPONSES);
-        let session = Session {
-            server: self.0.clone(),
-            caller,
-            answers,
-            watches: SelectAll::new(),
-            ids: HashSet::new(),
-            next_id: 0,
-            progress_asked: false,
-        };
-        self.0.metrics.watch_streams.add();
-        self.0.scope.spawn(session.run(request.into_inner()));
-        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 
@@ -75,16 +71,13 @@ struct One {
     watcher: Option<Watcher>,
     /// Events at the revision of the last compaction, which the history has no more.
     first: Option<WatchBatch>,
-    prev_kv: bool,
-    fragment: bool,
-    puts: bool,
-    deletes: bool,
+    shape: Shape,
     waker: Option<Waker>,
 }
 
 /// What a watch gives.
 enum Step {
-    Events(Vec<WatchBatch>),
+    Events(Shape, Vec<WatchBatch>),
     Ended(Error),
 }
 
@@ -94,7 +87,7 @@ impl Stream for One {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let id = self.id;
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some((id, Step::Events(vec![first]))));
+            return Poll::Ready(Some((id, Step::Events(self.shape, vec![first]))));
         }
         let Some(watcher) = &mut self.watcher else { return Poll::Ready(None) };
         let batch = match watcher.poll_next(cx) {
@@ -118,7 +111,7 @@ impl Stream for One {
             count += next.events.len();
             batches.push(next);
         }
-        Poll::Ready(Some((id, Step::Events(batches))))
+        Poll::Ready(Some((id, Step::Events(self.shape, batches))))
     }
 }
 
@@ -130,70 +123,112 @@ impl One {
             waker.wake();
         }
     }
-
-    fn wants(&self, kind: EventKind) -> bool {
-        match kind {
-            EventKind::Put => self.puts,
-            EventKind::Delete => self.deletes,
-        }
-    }
 }
 
-/// A stream with its watches.
-struct Session {
+/// A stream with its watches. It is polled by the connection, so a client that does not read is not worked for.
+pub(crate) struct Session {
     server: Arc<Server>,
     caller: Result<Caller, Status>,
-    answers: mpsc::Sender<Result<WatchResponse, Status>>,
+    requests: Streaming<WatchRequest>,
     watches: SelectAll<One>,
     ids: HashSet<i64>,
     next_id: i64,
     progress_asked: bool,
+    /// What is to be sent before anything else is looked at.
+    answers: VecDeque<WatchAnswer>,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    leader_lost: BoxFuture<'static, ()>,
+    ended: bool,
 }
 
-/// The client is gone.
-struct Gone;
+impl Stream for Session {
+    type Item = Result<WatchAnswer, Status>;
 
-impl Session {
-    /// Serves until the client ends the stream or goes away.
-    async fn run(mut self, mut requests: Streaming<WatchRequest>) {
+    /// Serves until the client ends the stream.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
         loop {
-            let answers = self.answers.clone();
-            let done = tokio::select! {
-                // Requests first: a stream that is busy with events hears of a cancellation all the same.
-                biased;
-                () = answers.closed() => return,
-                request = requests.next() => match request {
-                    Some(Ok(WatchRequest { request_union: Some(request) })) => self.request(request).await,
-                    Some(Ok(WatchRequest { request_union: None })) => Ok(()),
-                    Some(Err(_)) | None => return,
-                },
-                Some((id, step)) = self.watches.next(), if !self.watches.is_empty() => self.step(id, step).await,
-            };
-            if done.is_err() || self.progress().await.is_err() {
-                return;
+            if let Some(answer) = this.answers.pop_front() {
+                return Poll::Ready(Some(Ok(answer)));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            // Requests first: a stream that is busy with events hears of a cancellation all the same.
+            match this.requests.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(WatchRequest { request_union }))) => {
+                    request_union.into_iter().for_each(|request| this.request(request));
+                    this.progress();
+                    continue;
+                }
+                Poll::Ready(_) => {
+                    this.end_all();
+                    continue;
+                }
+                Poll::Pending => {}
+            }
+            match this.watches.poll_next_unpin(cx) {
+                Poll::Ready(Some((id, step))) => {
+                    this.step(id, step);
+                    this.progress();
+                }
+                Poll::Ready(None) | Poll::Pending if this.stopped.as_mut().poll(cx).is_ready() => {
+                    this.end_all()
+                }
+                Poll::Ready(None) | Poll::Pending if this.leader_lost.as_mut().poll(cx).is_ready() => {
+                    this.end_all();
+                    return Poll::Ready(Some(Err(status::NO_LEADER.into())));
+                }
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
     }
+}
 
-    async fn send(&self, response: WatchResponse) -> Result<(), Gone> {
-        self.answers.send(Ok(response)).await.map_err(|_| Gone)
+impl Session {
+    fn begin(server: Arc<Server>, request: Request<Streaming<WatchRequest>>) -> Result<Self, Status> {
+        if server.cluster.is_learner() {
+            return Err(status::LEARNER.into());
+        }
+        server.require_leader(request.metadata())?;
+        server.metrics.watch_streams.add();
+        Ok(Self {
+            // As upstream, a stream opens for anybody; a watch on it is refused if its caller is.
+            caller: server.auth.caller(request.metadata(), request.extensions()),
+            stopped: Box::pin(server.scope.token().clone().cancelled_owned()),
+            leader_lost: Box::pin(server.leader_lost(request.metadata())),
+            server,
+            requests: request.into_inner(),
+            watches: SelectAll::new(),
+            ids: HashSet::new(),
+            next_id: 0,
+            progress_asked: false,
+            answers: VecDeque::new(),
+            ended: false,
+        })
     }
 
-    async fn request(&mut self, request: RequestUnion) -> Result<(), Gone> {
+    fn end_all(&mut self) {
+        self.ended = true;
+        self.watches.clear();
+    }
+
+    fn send(&mut self, response: WatchResponse) {
+        self.answers.push_back(response.into());
+    }
+
+    fn request(&mut self, request: RequestUnion) {
         match request {
-            RequestUnion::CreateRequest(create) => self.create(create).await,
-            RequestUnion::CancelRequest(cancel) => self.cancel(cancel.watch_id).await,
-            RequestUnion::ProgressRequest(_) => {
-                self.progress_asked = true;
-                Ok(())
-            }
+            RequestUnion::CreateRequest(create) => self.create(&create),
+            RequestUnion::CancelRequest(cancel) => self.cancel(cancel.watch_id),
+            RequestUnion::ProgressRequest(_) => self.progress_asked = true,
         }
     }
 
     /// Says up to which revision all watches have been served, once they all have caught up.
-    async fn progress(&mut self) -> Result<(), Gone> {
+    fn progress(&mut self) {
         if !self.progress_asked {
-            return Ok(());
+            return;
         }
         let mut reached = None;
         for one in self.watches.iter() {
@@ -202,16 +237,16 @@ impl Session {
                 Some(revision) => {
                     reached = Some(reached.map_or(revision, |least: Revision| least.min(revision)))
                 }
-                None => return Ok(()),
+                None => return,
             }
         }
         self.progress_asked = false;
         let reached = reached.unwrap_or_else(|| self.server.store.current_revision());
         let header = Some(self.server.header(reached));
-        self.send(WatchResponse { header, watch_id: NO_WATCH, ..WatchResponse::default() }).await
+        self.send(WatchResponse { header, watch_id: NO_WATCH, ..WatchResponse::default() });
     }
 
-    async fn create(&mut self, request: WatchCreateRequest) -> Result<(), Gone> {
+    fn create(&mut self, request: &WatchCreateRequest) {
         let current = self.server.store.current_revision();
         let header = Some(self.server.header(current));
         let refused = |reason: String| WatchResponse {
@@ -226,33 +261,29 @@ impl Session {
         let key = if request.key.is_empty() { Bytes::from_static(b"\0") } else { request.key.clone() };
         let range = key_range(&key, &request.range_end);
         if let Err(denied) = self.permit(&range) {
-            return self.send(refused(denied.message().to_owned())).await;
+            return self.send(refused(denied.message().to_owned()));
         }
         if self.ids.len() >= MAX_WATCHES {
-            return self.send(refused(status::TOO_MANY_REQUESTS.1.to_owned())).await;
+            return self.send(refused(status::TOO_MANY_REQUESTS.1.to_owned()));
         }
         let Some(id) = self.take_id(request.watch_id) else {
-            return self.send(refused(DUPLICATE_ID.to_owned())).await;
+            return self.send(refused(DUPLICATE_ID.to_owned()));
         };
         let created = WatchResponse { header, watch_id: id, created: true, ..WatchResponse::default() };
-        self.send(created).await?;
-        match self.start(&request, range) {
+        self.send(created);
+        match self.start(request, range) {
             Ok((watcher, first)) => {
                 self.server.metrics.watchers.add();
                 let filters: Vec<FilterType> = request.filters().collect();
-                self.watches.push(One {
-                    id,
-                    watcher: Some(watcher),
-                    first,
+                let shape = Shape {
                     prev_kv: request.prev_kv,
                     fragment: request.fragment,
                     puts: !filters.contains(&FilterType::Noput),
                     deletes: !filters.contains(&FilterType::Nodelete),
-                    waker: None,
-                });
-                Ok(())
+                };
+                self.watches.push(One { id, watcher: Some(watcher), first, shape, waker: None });
             }
-            Err(error) => self.end(id, error).await,
+            Err(error) => self.end(id, error),
         }
     }
 
@@ -300,22 +331,22 @@ impl Session {
             .filter(|entry| entry.mod_revision == compacted)
             .map(|entry| store::Event { kind: EventKind::Put, entry, prev: None })
             .collect();
-        let first = WatchBatch { revision: compacted, events: events.into() };
+        let first = WatchBatch::new(compacted, events.into());
         Ok((watcher, (!first.events.is_empty()).then_some(first)))
     }
 
-    async fn cancel(&mut self, id: i64) -> Result<(), Gone> {
+    fn cancel(&mut self, id: i64) {
         if !self.ids.remove(&id) {
-            return Ok(());
+            return;
         }
         if let Some(one) = self.watches.iter_mut().find(|one| one.id == id && one.watcher.is_some()) {
             one.cancel();
         }
         let header = Some(self.server.header_now());
-        self.send(WatchResponse { header, watch_id: id, canceled: true, ..WatchResponse::default() }).await
+        self.send(WatchResponse { header, watch_id: id, canceled: true, ..WatchResponse::default() });
     }
 
-    async fn end(&mut self, id: i64, error: Error) -> Result<(), Gone> {
+    fn end(&mut self, id: i64, error: Error) {
         self.ids.remove(&id);
         let mut response = WatchResponse {
             header: Some(self.server.header_now()),
@@ -327,37 +358,44 @@ impl Session {
             Error::Compacted { compact_revision } => response.compact_revision = compact_revision.as_i64(),
             error => response.cancel_reason = status::of_store(&error).message().to_owned(),
         }
-        self.send(response).await
+        self.send(response);
     }
 
-    async fn step(&mut self, id: i64, step: Step) -> Result<(), Gone> {
-        let batches = match step {
-            Step::Events(batches) => batches,
-            Step::Ended(error) => return self.end(id, error).await,
+    fn step(&mut self, id: i64, step: Step) {
+        let (options, batches) = match step {
+            Step::Events(options, batches) => (options, batches),
+            Step::Ended(error) => return self.end(id, error),
         };
-        let Some(one) = self.watches.iter().find(|one| one.id == id) else { return Ok(()) };
+        if !self.ids.contains(&id) {
+            return;
+        }
         let reached = batches.last().map_or(Revision::ZERO, |batch| batch.revision);
         let is_progress = batches.iter().all(|batch| batch.events.is_empty());
-        let wanted = batches.iter().flat_map(|batch| batch.events.iter()).filter(|e| one.wants(e.kind));
-        let events: Vec<kv::Event> = wanted.map(|event| convert::event(event, one.prev_kv)).collect();
-        if events.is_empty() && !is_progress {
-            return Ok(());
+        let all = batches.iter().flat_map(|batch| batch.events.iter());
+        let wanted = all.filter(|event| options.wants(event.kind));
+        let count = wanted.clone().count();
+        if count == 0 && !is_progress {
+            return;
         }
-        self.server.metrics.watch_events.add_many(events.len() as u64);
-        let response = WatchResponse {
+        self.server.metrics.watch_events.add_many(count as u64);
+        let head = WatchResponse {
             header: Some(self.server.header(reached)),
             watch_id: id,
-            events,
             ..WatchResponse::default()
         };
-        if !one.fragment {
-            return self.send(response).await;
-        }
+        let shared = || batches.iter().map(|batch| EncodedEvents::of(batch, options.prev_kv)).collect();
+        let events = match options.puts && options.deletes {
+            true => shared(),
+            false => vec![EncodedEvents::picked(wanted.clone(), options.prev_kv)],
+        };
+        let whole = WatchAnswer { head, events };
         let limit = self.server.options.max_request_bytes;
-        for piece in fragments(response, limit) {
-            self.send(piece).await?;
+        if !options.fragment || whole.encoded_len() < limit {
+            return self.answers.push_back(whole);
         }
-        Ok(())
+        let events = wanted.map(|event| convert::event(event, options.prev_kv)).collect();
+        let pieces = fragments(WatchResponse { events, ..whole.head }, limit);
+        self.answers.extend(pieces.into_iter().map(WatchAnswer::from));
     }
 }
 
@@ -389,6 +427,8 @@ fn fragments(response: WatchResponse, limit: usize) -> Vec<WatchResponse> {
 
 #[cfg(test)]
 mod tests {
+    use proto::etcd::kv;
+
     use super::*;
 
     #[test]
