@@ -57,6 +57,15 @@ fn io(operation: &'static str, file: &Path) -> impl FnOnce(std::io::Error) -> Sn
     move |source| SnapshotError::Io { operation, file, source }
 }
 
+/// The checksum that a snapshot file ends with, which tells it from others.
+///
+/// # Errors
+/// [`SnapshotError::Io`], [`SnapshotError::NoChecksum`].
+pub fn checksum(file: &Path) -> Result<[u8; CHECKSUM], SnapshotError> {
+    let bytes = std::fs::read(file).map_err(io("read", file))?;
+    bytes.last_chunk().copied().ok_or_else(|| SnapshotError::NoChecksum(file.display().to_string()))
+}
+
 /// Reads and checks a snapshot file; gives its size with it.
 ///
 /// # Errors

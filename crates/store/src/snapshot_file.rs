@@ -8,8 +8,9 @@ use base::Clock;
 use crate::disk::{DirDisk, Disk};
 use crate::lease::Moment;
 use crate::log::{SnapshotMeta, decode_snapshot, write_snapshot};
+use crate::replicated::{first_identity, with_identity};
 use crate::state::State;
-use crate::{Config, Error, Revision, embedded};
+use crate::{Config, Error, Member, MemberId, Revision, embedded};
 
 /// What a snapshot file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,26 @@ impl SnapshotFile {
     /// # Errors
     /// [`Error::Invalid`] if there is something in the directory; [`Error::Io`], [`Error::NoSpace`].
     pub fn restore(&self, config: &Config, clock: &dyn Clock) -> Result<(), Error> {
+        self.write(&self.state, config, clock)
+    }
+
+    /// The same for one of the first `members` of a new cluster; each of them must be made of the same file.
+    ///
+    /// # Errors
+    /// As [`SnapshotFile::restore`].
+    pub fn restore_member(
+        &self,
+        config: &Config,
+        members: &[Member],
+        own: MemberId,
+        cluster_id: u64,
+        clock: &dyn Clock,
+    ) -> Result<(), Error> {
+        let identity = first_identity(members, own, cluster_id);
+        self.write(&with_identity(self.state.clone(), &identity), config, clock)
+    }
+
+    fn write(&self, state: &State, config: &Config, clock: &dyn Clock) -> Result<(), Error> {
         let io = |operation| {
             let file = config.dir.clone();
             move |source| Error::Io { operation, file, source: Arc::new(source) }
@@ -67,6 +88,6 @@ impl SnapshotFile {
         drop(embedded::recovered(disk.clone(), config, Moment::of(clock))?);
         // The log's first frame is the one after it.
         let meta = SnapshotMeta { seq: 0, ..self.meta };
-        write_snapshot(&*disk, &self.state, meta)
+        write_snapshot(&*disk, state, meta)
     }
 }

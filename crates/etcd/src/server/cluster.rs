@@ -80,6 +80,9 @@ impl Cluster for Server {
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
+        if self.cluster.is_learner() {
+            return Err(status::LEARNER.into());
+        }
         if request.get_ref().linearizable {
             self.store.read_barrier().await.map_err(|error| status::of_store(&error))?;
         }

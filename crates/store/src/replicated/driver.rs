@@ -352,7 +352,12 @@ impl Driver {
                 Ok(()) => {}
                 Err(Error::NoSpace(why)) => {
                     // Nothing was written. Others go on without this member until there is room.
-                    tracing::error!(why, "no space for the log; trying again");
+                    if self.shared.health.lock().is_none() {
+                        tracing::error!(
+                            why,
+                            "no space for the log: this member takes no part until there is"
+                        );
+                    }
                     self.shared.set_health(Some(Error::NoSpace(why)));
                     self.stalled = Some(ready);
                     return;

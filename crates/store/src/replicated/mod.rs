@@ -38,7 +38,9 @@ use peer::{Ask, Told};
 use request::Request;
 
 pub use members::{decode_members, encode_members};
+pub(crate) use open::first_identity;
 pub use peer::{NoTransport, Transport};
+pub(crate) use persist::with_identity;
 
 use crate::keyspace::Keyspace;
 use crate::txn_exec::check_limits;

@@ -21,7 +21,7 @@ use crate::embedded::{recovered, thread_error};
 use crate::keyspace::Keyspace;
 use crate::lease::Moment;
 use crate::log::{Record, Recovered, SnapshotMeta, encode_record, write_snapshot};
-use crate::{Error, Member, MemberStatus, Revision};
+use crate::{Error, Member, MemberId, MemberStatus, Revision};
 
 /// What a cluster begins with: an index that every later member lies behind, so that it is sent the state.
 const FIRST_INDEX: u64 = 1;
@@ -89,19 +89,24 @@ fn begin(disk: &dyn crate::disk::Disk, found: &Recovered, config: &MemberConfig)
     };
     if !empty && (index == 0 || members.len() != 1) {
         return Err(Error::Invalid(
-            "the data directory holds a store already: only the first and only member of a cluster can begin with it",
+            "the data directory holds a store already: only the first and only member of a cluster can begin with it, or members that were restored for it",
         ));
     }
-    let list = members.iter().map(|member| (member.id, member.clone())).collect();
-    let members = Members { cluster_id: config.cluster_id, list, ..Members::default() };
-    let at = match index {
-        0 => At::default(),
-        index => At { index, term: FIRST_TERM, conf: members.conf() },
-    };
-    let identity = Identity { own: config.member.id, members, at };
+    let mut identity = first_identity(members, config.member.id, config.cluster_id);
+    if index == 0 {
+        identity.at = At::default();
+    }
     let meta = SnapshotMeta { seq: found.log.seq(), compacted: found.meta.compacted, relaxed: false };
     write_snapshot(disk, &with_identity(found.state.clone(), &identity), meta)?;
     Ok(identity)
+}
+
+/// What every one of the first members of a cluster begins with.
+pub(crate) fn first_identity(members: &[Member], own: MemberId, cluster_id: u64) -> Identity {
+    let list = members.iter().map(|member| (member.id, member.clone())).collect();
+    let members = Members { cluster_id, list, ..Members::default() };
+    let at = At { index: FIRST_INDEX, term: FIRST_TERM, conf: members.conf() };
+    Identity { own, members, at }
 }
 
 /// A member as it was found on disk.

@@ -85,8 +85,13 @@ async fn member_config(
     scope: &TaskScope,
 ) -> anyhow::Result<MemberConfig> {
     let own_urls = &flags.initial_advertise_peer_urls;
-    let mut members = initial_members(flags)?;
-    let mut cluster_id = cluster_id(&members, &flags.initial_cluster_token);
+    let mut members = initial_members(
+        flags.initial_cluster.as_deref(),
+        &flags.name,
+        own_urls,
+        &flags.initial_cluster_token,
+    )?;
+    let mut cluster_id = cluster_id(&members, flags.initial_cluster_token.as_bytes());
     let known = members.iter().find(|member| member.name == flags.name).cloned();
     let mut member =
         known.with_context(|| format!("--initial-cluster does not name this member, {:?}", flags.name))?;
@@ -119,11 +124,15 @@ async fn member_config(
 }
 
 /// The members of `--initial-cluster`, where a name with several URLs comes several times; by default this one alone.
-fn initial_members(flags: &Flags) -> anyhow::Result<Vec<Member>> {
+pub fn initial_members(
+    list: Option<&str>,
+    name: &str,
+    own_urls: &[String],
+    token: &str,
+) -> anyhow::Result<Vec<Member>> {
     let mut members: Vec<Member> = Vec::new();
-    let own =
-        || flags.initial_advertise_peer_urls.iter().map(|url| (flags.name.clone(), url.clone())).collect();
-    let pairs: Vec<(String, String)> = match &flags.initial_cluster {
+    let own = || own_urls.iter().map(|url| (name.to_owned(), url.clone())).collect();
+    let pairs: Vec<(String, String)> = match list {
         None => own(),
         Some(list) if list.is_empty() => own(),
         Some(list) => list
@@ -143,17 +152,18 @@ fn initial_members(flags: &Flags) -> anyhow::Result<Vec<Member>> {
         }
     }
     for member in &mut members {
-        let token = flags.initial_cluster_token.as_bytes();
-        member.id = MemberId(etcd::hash_id(&[member.peer_urls.join(",").as_bytes(), token]));
+        let urls = member.peer_urls.join(",");
+        member.id = MemberId(etcd::hash_id(&[urls.as_bytes(), token.as_bytes()]));
     }
     Ok(members)
 }
 
-fn cluster_id(members: &[Member], token: &str) -> u64 {
+/// Tells clusters apart: by their first members, and by what they were begun with.
+pub fn cluster_id(members: &[Member], origin: &[u8]) -> u64 {
     let mut ids: Vec<u64> = members.iter().map(|member| member.id.0).collect();
     ids.sort_unstable();
     let ids: Vec<u8> = ids.into_iter().flat_map(u64::to_be_bytes).collect();
-    etcd::hash_id(&[&ids, token.as_bytes()])
+    etcd::hash_id(&[&ids, origin])
 }
 
 fn identity(flags: &Flags) -> anyhow::Result<Option<KeyPairFiles>> {

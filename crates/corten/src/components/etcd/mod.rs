@@ -93,6 +93,7 @@ fn options(flags: &Flags) -> anyhow::Result<Options> {
         quota_bytes: quota(flags) as u64,
         // As upstream: one and a half election times, in whole seconds.
         min_lease_ttl_s: i64::try_from((election_ms * 3 / 2).div_ceil(1000)).unwrap_or(i64::MAX),
+        leaderless_grace: Duration::from_millis(3 * election_ms),
         token: TokenKind::parse(&flags.auth_token, ttl).map_err(anyhow::Error::msg)?,
     })
 }

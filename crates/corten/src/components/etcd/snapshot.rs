@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use base::SystemClock;
 use clap::{Args, Subcommand};
-use etcd::snapshot::{Writer, read};
+use etcd::snapshot::{Writer, checksum, read};
 use proto::etcd::rpc::SnapshotRequest;
 use proto::etcd::rpc::maintenance_client::MaintenanceClient;
+
+use super::member::{cluster_id, initial_members};
 
 /// What to do with snapshots.
 #[derive(Subcommand)]
@@ -34,12 +36,31 @@ pub enum Snapshot {
         /// The data directory; it must not have data in it
         #[arg(long)]
         data_dir: PathBuf,
+        #[command(flatten)]
+        cluster: NewCluster,
     },
     /// Check a file and say what it holds
     Status {
         /// The file
         file: PathBuf,
     },
+}
+
+/// The cluster that begins with the file; by default its first and only member.
+#[derive(Args)]
+pub struct NewCluster {
+    /// All members, each of which is restored from the same file: NAME=URL,…
+    #[arg(long)]
+    initial_cluster: Option<String>,
+    /// Tells clusters with the same URLs apart
+    #[arg(long, default_value = "etcd-cluster")]
+    initial_cluster_token: String,
+    /// Name of the member that gets the directory
+    #[arg(long, default_value = "default")]
+    name: String,
+    /// URLs that other members are told
+    #[arg(long, default_value = "http://localhost:2380", value_delimiter = ',')]
+    initial_advertise_peer_urls: Vec<String>,
 }
 
 /// How to reach the cluster.
@@ -63,7 +84,7 @@ pub struct Access {
 pub async fn run(Command::Snapshot(command): Command) -> anyhow::Result<()> {
     match command {
         Snapshot::Save { file, access } => save(&file, &access).await,
-        Snapshot::Restore { file, data_dir } => restore(&file, &data_dir),
+        Snapshot::Restore { file, data_dir, cluster } => restore(&file, &data_dir, &cluster),
         Snapshot::Status { file } => status(&file),
     }
 }
@@ -86,13 +107,27 @@ async fn save(file: &Path, access: &Access) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn restore(file: &Path, data_dir: &Path) -> anyhow::Result<()> {
+fn restore(file: &Path, data_dir: &Path, cluster: &NewCluster) -> anyhow::Result<()> {
     let (snapshot, _) = read(file, &SystemClock)?;
     let config = store::Config::new(super::store_dir(data_dir));
     if config.dir.exists() {
         bail!("{} has data already", data_dir.display());
     }
-    snapshot.restore(&config, &SystemClock)?;
+    match &cluster.initial_cluster {
+        None => snapshot.restore(&config, &SystemClock)?,
+        Some(list) => {
+            let (urls, token) = (&cluster.initial_advertise_peer_urls, &cluster.initial_cluster_token);
+            let members = initial_members(Some(list), &cluster.name, urls, token)?;
+            let own = members.iter().find(|member| member.name == cluster.name && member.peer_urls == *urls);
+            let own = own.map(|member| member.id).with_context(|| {
+                format!("--initial-cluster does not have {}={}", cluster.name, urls.join(","))
+            })?;
+            // Members that begin with different files do not become one cluster.
+            let origin = [token.as_bytes(), &checksum(file)?].concat();
+            let cluster_id = cluster_id(&members, &origin);
+            snapshot.restore_member(&config, &members, own, cluster_id, &SystemClock)?;
+        }
+    }
     let info = snapshot.info();
     println!("restored {} keys of revision {} to {}", info.keys, info.revision, data_dir.display());
     Ok(())
