@@ -111,10 +111,12 @@ async fn bind(port: u16, identity: pki::KeyPairFiles, authority: PathBuf) -> any
 /// Waits until there is a quorum and this member has what was written before it came, and gives it a vote.
 pub async fn take_part(store: &Replicated) -> anyhow::Result<()> {
     let mut told = false;
+    let own = store.status().member_id;
+    let votes = || store.members().iter().any(|member| member.id == own && !member.is_learner);
     loop {
         let complaint = match store.read_barrier().await {
-            Ok(_) if !store.is_learner() => return Ok(()),
-            Ok(_) => match store.promote(store.status().member_id).await {
+            Ok(_) if votes() => return Ok(()),
+            Ok(_) => match store.promote(own).await {
                 Ok(()) | Err(ClusterError::MemberNotLearner) => None,
                 Err(ClusterError::Store(Error::Closed)) => anyhow::bail!("the store closed"),
                 Err(error) => Some(error.to_string()),

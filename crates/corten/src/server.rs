@@ -235,13 +235,7 @@ impl Cluster {
         let (client, watching) = (scheduling.clone(), controlling.clone());
         let schedule = move |scope: TaskScope| -> anyhow::Result<()> {
             let informers = Informers::new(watching.clone(), &scope);
-            scheduler::run(&scheduler::Config::default(), client.clone(), &informers, &[], &scope)?;
-            // They live as long as somebody has them.
-            scope.spawn(async move {
-                std::future::pending::<()>().await;
-                drop(informers);
-            });
-            Ok(())
+            Ok(scheduler::run(&scheduler::Config::default(), client.clone(), &informers, &[], &scope)?)
         };
         if self.settings.role.is_shared() {
             elected::run("kube-controller-manager", controlling, &self.elected, control);

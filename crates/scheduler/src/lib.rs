@@ -89,7 +89,10 @@ pub fn run(
         next_start: 0,
         scope: scope.clone(),
     };
+    // They follow the API as long as somebody has them.
+    let informers = informers.clone();
     scope.spawn(async move {
+        let _informers = informers;
         nodes.synced().await;
         pods.synced().await;
         lister.synced().await;
