@@ -42,6 +42,6 @@ pub use limits::*;
 pub use mirror::{Fed, Mirror};
 pub use revision::{LeaseId, Revision};
 pub use snapshot_file::{SnapshotFile, SnapshotInfo};
-pub use store::{LeaseStatus, RangeOptions, RangeResult, Store};
+pub use store::{EntryReader, LeaseStatus, RangeOptions, RangeResult, Store};
 pub use txn::{Compare, CompareOp, CompareTarget, Delete, Durability, Op, OpResult, Put, Txn, TxnResult};
 pub use watch::{Event, EventKind, WatchBatch, WatchOptions, Watcher};

@@ -48,6 +48,13 @@ pub struct LeaseStatus {
     pub keys: Vec<Key>,
 }
 
+/// Looks at entries before anybody else does, and may hang memos on them: see [`Store::set_reader`].
+#[async_trait]
+pub trait EntryReader: Send + Sync {
+    /// Looks at these. Nobody sees them, nor anything after them, before this returns.
+    async fn read(&self, entries: &[&Entry]);
+}
+
 /// A store of entries at revisions, with etcd's semantics.
 ///
 /// Reads are of the newest state this member has, and never wait. A caller that must see every write answered
@@ -110,6 +117,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether writes are taken; the error that they are refused with if not. For health checks.
     fn health(&self) -> Result<(), Error>;
+
+    /// Shows `reader` every entry from now on that was not written here before anybody else sees it. A store with no
+    /// other writers has none to show. Only the first call has an effect.
+    fn set_reader(&self, reader: Arc<dyn EntryReader>) {
+        drop(reader);
+    }
 
     /// Writes a key that must not be there yet. The entry that is there otherwise.
     async fn create(&self, put: Put) -> Result<Result<Arc<Entry>, Option<Arc<Entry>>>, Error> {

@@ -120,6 +120,7 @@ async fn read_all(inner: &Inner, channel: Channel) -> Result<Revision, Broken> {
     if at < seen {
         return Err(Broken::WentBack(at));
     }
+    inner.show(&entries.iter().collect::<Vec<_>>()).await;
     inner.mirror.reset(entries.into_iter(), at);
     inner.ready.send_replace(true);
     Ok(at.next())
@@ -142,6 +143,12 @@ fn range_end(prefix: &[u8]) -> Bytes {
 }
 
 impl Inner {
+    async fn show(&self, entries: &[&Entry]) {
+        if let Some(reader) = self.reader.get().filter(|_| !entries.is_empty()) {
+            reader.read(entries).await;
+        }
+    }
+
     /// An entry as the store's users see it; none if it is another user's of etcd.
     fn entry(&self, mut kv: kv::KeyValue) -> Option<Entry> {
         if !kv.key.starts_with(&self.prefix) {
@@ -191,13 +198,13 @@ async fn follow(
             () = inner.lagging.notified() => return Err(Broken::Lagging),
         };
         let Some(answer) = answer else { return Ok(()) };
-        take(inner, answer, next)?;
+        take(inner, answer, next).await?;
         *inner.trouble.write() = None;
         *delay = FIRST_DELAY;
     }
 }
 
-fn take(inner: &Inner, answer: WatchResponse, next: &mut Option<Revision>) -> Result<(), Broken> {
+async fn take(inner: &Inner, answer: WatchResponse, next: &mut Option<Revision>) -> Result<(), Broken> {
     if answer.compact_revision != 0 {
         return Err(Broken::Compacted);
     }
@@ -215,6 +222,13 @@ fn take(inner: &Inner, answer: WatchResponse, next: &mut Option<Revision>) -> Re
         by_revision.entry(revision).or_default().extend(inner.fed(event));
     }
     for (revision, changes) in by_revision {
+        let mut written = Vec::with_capacity(changes.len());
+        for change in &changes {
+            if let Fed::Put(entry) = change {
+                written.push(entry);
+            }
+        }
+        inner.show(&written).await;
         inner.mirror.feed(revision, changes);
         *next = Some(revision.next());
     }

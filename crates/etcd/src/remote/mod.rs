@@ -8,8 +8,8 @@ mod feed;
 mod request;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,8 +22,8 @@ use proto::etcd::rpc::{
     LeaseTimeToLiveRequest, RangeRequest,
 };
 use store::{
-    Entry, Error, HistoryLimits, Key, KeyRange, LeaseId, LeaseStatus, Mirror, RangeOptions, RangeResult,
-    Revision, Store, Txn, TxnResult, WatchOptions, Watcher,
+    Entry, EntryReader, Error, HistoryLimits, Key, KeyRange, LeaseId, LeaseStatus, Mirror, RangeOptions,
+    RangeResult, Revision, Store, Txn, TxnResult, WatchOptions, Watcher,
 };
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
@@ -97,6 +97,8 @@ struct Inner {
     lagging: Notify,
     /// Why memory does not follow at the moment.
     trouble: RwLock<Option<String>>,
+    /// Sees what arrives before memory has it.
+    reader: OnceLock<Arc<dyn EntryReader>>,
 }
 
 impl RemoteStore {
@@ -121,6 +123,7 @@ impl RemoteStore {
             ready: watch::Sender::new(false),
             lagging: Notify::new(),
             trouble: RwLock::new(None),
+            reader: OnceLock::new(),
         });
         scope.spawn(feed::run(inner.clone()));
         let mut ready = inner.ready.subscribe();
@@ -268,6 +271,10 @@ impl Store for RemoteStore {
 
     fn watch(&self, range: KeyRange, options: WatchOptions) -> Result<Watcher, Error> {
         self.0.mirror.watch(range, options)
+    }
+
+    fn set_reader(&self, reader: Arc<dyn EntryReader>) {
+        let _ = self.0.reader.set(reader);
     }
 
     async fn wait_for(&self, revision: Revision) -> Result<(), Error> {
