@@ -88,6 +88,10 @@ impl Clause<'_> {
     }
 }
 
+/// The media types of resources, as errors name them.
+const MEDIA_TYPES: [&str; 3] =
+    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+
 /// The clauses of the Accept header, best first; `*/*` when there is none.
 pub fn clauses(headers: &HeaderMap) -> Vec<Clause<'_>> {
     let mut all: Vec<Clause<'_>> = headers
@@ -127,6 +131,18 @@ pub fn accept(headers: &HeaderMap, query: &Query) -> ApiResult<Accept> {
     match found {
         Some((media, form)) => Ok(Accept { media, form, pretty: pretty(headers, query) }),
         None => Err(not_acceptable()),
+    }
+}
+
+/// What the answer shall be of a resource that has no Tables (upstream: storage without a `TableConvertor`).
+pub fn accept_without_tables(headers: &HeaderMap, query: &Query) -> ApiResult<Accept> {
+    let found = clauses(headers).iter().find_map(|clause| {
+        let form = form(clause).filter(|form| !matches!(form, Form::Table { .. }))?;
+        Some((Media::of(clause.name)?, form))
+    });
+    match found {
+        Some((media, form)) => Ok(Accept { media, form, pretty: pretty(headers, query) }),
+        None => Err(ApiError::not_acceptable(&MEDIA_TYPES)),
     }
 }
 
@@ -212,6 +228,14 @@ mod tests {
             Some((Media::Json, Form::Whole))
         );
         assert_eq!(check("text/nope"), None);
+        for (header, expected) in [
+            ("application/json;as=Table;v=v1;g=meta.k8s.io", Err(406)),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/yaml", Ok(Form::Whole)),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT, header.parse().unwrap())]);
+            let given = accept_without_tables(&headers, &Query::default());
+            assert_eq!(given.map(|a| a.form).map_err(|e| e.code), expected, "{header}");
+        }
         assert_eq!(
             check("application/yaml;q=0.5, application/vnd.kubernetes.protobuf;q=0.9"),
             Some((Media::Protobuf, Form::Whole))

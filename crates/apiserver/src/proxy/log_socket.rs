@@ -54,7 +54,11 @@ pub fn agree(headers: &HeaderMap) -> ApiResult<Option<Agreed>> {
     let known = |offer: &&str| [BINARY, BASE64].into_iter().find(|name| name == offer);
     let protocol = offered.iter().find_map(known);
     if protocol.is_none() && !offered.is_empty() {
-        return Err(ApiError::new(403, "Forbidden", format!("requested protocol(s) are not supported: {offered:?}")));
+        return Err(ApiError::new(
+            403,
+            "Forbidden",
+            format!("requested protocol(s) are not supported: {offered:?}"),
+        ));
     }
     Ok(Some(Agreed { accept_key: derive_accept_key(key.as_bytes()), protocol }))
 }
@@ -148,7 +152,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_log_comes_in_messages_and_then_the_close() {
-        for (base64, expected) in [(false, Message::Binary("alive\n".into())), (true, Message::Text("YWxpdmUK".into()))]
+        for (base64, expected) in
+            [(false, Message::Binary("alive\n".into())), (true, Message::Text("YWxpdmUK".into()))]
         {
             let (near, far) = tokio::io::duplex(4096);
             let log = http_body_util::Full::new(Bytes::from_static(b"alive\n"));

@@ -97,7 +97,8 @@ impl WriteContext<'_> {
         }
     }
 
-    fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> ApiResult<()> {
+    /// Refuses if `old` is not the object that is meant.
+    pub(crate) fn check_preconditions(&self, old: &Value, options: &DeleteOptions) -> ApiResult<()> {
         let kind = GroupResource::new(&self.served.hub.group, &self.served.hub.kind);
         if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta::uid(old)) {
             return Err(ApiError::conflict(

@@ -47,8 +47,19 @@ pub(super) async fn serve(
     }
     let options_value = eviction["deleteOptions"].clone();
     let write = WriteOptions { dry_run: options.dry_run, ..write };
-    // Admission has seen the eviction; the deletion that it comes to is not admitted again.
+    // Admission has seen the eviction; the changes that it comes to are not admitted again.
     let nobody = AdmissionChain::default();
+    if !options.dry_run {
+        let context = WriteContext {
+            subresource: "status",
+            admission: &nobody,
+            ..call.write_context(served, &write, &options_value)
+        };
+        let told = tell_disruption(&context, &options).await?;
+        if options.resource_version.is_some() {
+            options.resource_version = Some(told);
+        }
+    }
     let context = WriteContext {
         subresource: "",
         admission: &nobody,
@@ -56,6 +67,41 @@ pub(super) async fn serve(
     };
     context.delete(&options).await?;
     done(accept, 201)
+}
+
+/// Writes into the pod's status that it is evicted, so that whoever owns it can tell this end from a failure of its
+/// own. Gives the pod's new version.
+async fn tell_disruption(context: &WriteContext<'_>, options: &DeleteOptions) -> ApiResult<String> {
+    let now = context.registry.now();
+    let transform = |live: Option<&Value>| {
+        let live = live.ok_or_else(|| context.not_found(context.name))?;
+        context.check_preconditions(live, options)?;
+        let mut new = live.clone();
+        set_disrupted(&mut new, &now);
+        Ok(new)
+    };
+    let update = Update { transform: &transform, fields_tracked: false, force_create: false };
+    let updated = context.update(&update).await?;
+    Ok(meta::resource_version(&updated.saved.object).to_owned())
+}
+
+fn set_disrupted(pod: &mut Value, now: &str) {
+    let generation = pod.int_at("metadata.generation").unwrap_or(0);
+    let conditions = pod.make_map().entry_map("status").entry_list("conditions");
+    let present = conditions.iter().position(|c| c.str_at("type") == Some("DisruptionTarget"));
+    let since = present
+        .map(|at| &conditions[at])
+        .filter(|c| c.str_at("status") == Some("True"))
+        .and_then(|c| c.str_at("lastTransitionTime"))
+        .unwrap_or(now);
+    let condition = value!({
+        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "observedGeneration": generation, "lastTransitionTime": since
+    });
+    match present {
+        Some(at) => conditions[at] = condition,
+        None => conditions.push(condition),
+    }
 }
 
 /// Pods that are over, or not started, or on their way down, disrupt nothing.

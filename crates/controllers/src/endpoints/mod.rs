@@ -4,7 +4,7 @@ mod plan;
 
 use std::sync::Arc;
 
-use client::{Cache, EventRecorder, EventType, ObjectKey, Outcome, WorkQueue, run_workers};
+use client::{Cache, Event, EventRecorder, EventType, ObjectKey, Outcome, WorkQueue, run_workers};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
@@ -36,11 +36,19 @@ pub(crate) async fn start(context: Context) -> Result<(), Error> {
     let queue = WorkQueue::new("endpoints");
     watch_keys(&services, &queue);
     watch_service_pods(&pods, services.cache(), queue.clone());
-    // What was left over while we did not run is found here too: each object is seen once at the start.
-    watch_keys(&endpoints, &queue);
+    let deleted = queue.clone();
+    endpoints.on_event(move |event| {
+        if let Event::Deleted(last) = event {
+            deleted.add(ObjectKey::of(last.as_ref()));
+        }
+    });
     services.synced().await;
     pods.synced().await;
     endpoints.synced().await;
+    // Only what was left over while we did not run: endpoints that somebody makes without a service are theirs.
+    for leftover in endpoints.cache().list_where(|e| !is_election(e)) {
+        queue.add(ObjectKey::of(leftover.as_ref()));
+    }
     let controller = Arc::new(Controller {
         client: context.client.clone(),
         events: context.events.clone(),
@@ -56,16 +64,17 @@ pub(crate) async fn start(context: Context) -> Result<(), Error> {
     Ok(())
 }
 
+fn is_election(endpoints: &Endpoints) -> bool {
+    endpoints.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(LEADER_ANNOTATION))
+}
+
 impl Controller {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, Error> {
         let existing = self.endpoints.get_key(key);
         let api: Api<Endpoints> = Api::namespaced(self.client.clone(), key.namespace_or_empty());
         let Some(service) = self.services.get_key(key) else {
             self.triggers.forget(key);
-            let election = |e: &Endpoints| {
-                e.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(LEADER_ANNOTATION))
-            };
-            if existing.is_some_and(|e| !election(&e)) {
+            if existing.is_some_and(|e| !is_election(&e)) {
                 api::ignore_not_found(api.delete(&key.name, &DeleteParams::default()).await)?;
             }
             return Ok(Outcome::Done);

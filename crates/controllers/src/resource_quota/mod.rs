@@ -184,7 +184,11 @@ impl Controller {
         // What has just been made may not have been heard of here; but it has changed the quota, and so what is read
         // now is right as long as the quota stays as it is.
         let quotas: Api<ResourceQuota> = Api::namespaced(self.client.clone(), key.namespace_or_empty());
-        let Some(quota) = quotas.get_opt(&key.name).await? else { return Ok(Outcome::Done) };
+        // The controller's role lets it list, but not get.
+        let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
+        let Some(quota) = quotas.list(&named).await?.items.into_iter().next() else {
+            return Ok(Outcome::Done);
+        };
         let spec = quota.spec.clone().unwrap_or_default();
         let used = followed(&spec, &self.live(key.namespace_or_empty()).await?);
         self.write(key, &quota, used).await

@@ -45,13 +45,27 @@ impl NodeFit<'_> {
                 continue;
             }
             let number = |q: base::Quantity| if name == "cpu" { q.milli_value() } else { q.value() };
-            let total = self.allocatable.get(&name).copied().map_or(0, number);
+            let known = match self.allocatable.get(&name).copied() {
+                None if is_extended(&name) => self.of_node_object(&name),
+                known => known,
+            };
+            // What the node knows nothing of is the cluster's, as upstream (`removeMissingExtendedResources`).
+            if known.is_none() && is_extended(&name) {
+                continue;
+            }
+            let total = known.map_or(0, number);
             let taken = used.get(&name).copied().map_or(0, number);
             if number(wanted) > total - taken {
                 return Err(rejected(&format!("OutOf{name}"), out_of(&name, number(wanted), taken, total)));
             }
         }
         Ok(())
+    }
+
+    /// Extended resources may be somebody else's to announce: in the status of the Node object.
+    fn of_node_object(&self, name: &str) -> Option<base::Quantity> {
+        let allocatable = self.node?.status.as_ref()?.allocatable.as_ref()?;
+        allocatable.get(name)?.0.parse().ok()
     }
 
     fn ports(&self, pod: &Pod) -> Result<(), Ending> {
@@ -104,6 +118,11 @@ impl NodeFit<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Upstream's `IsExtendedResourceName`.
+fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/")
 }
 
 /// A pod that the node does not take.
@@ -172,7 +191,8 @@ mod tests {
         let other = pod(json!({"containers": [{"name": "o", "resources": {"requests": {"cpu": "1500m"}},
             "ports": [{"containerPort": 80, "hostPort": 8080}]}]}));
         let node: Node = serde_json::from_value(
-            json!({"metadata": {"name": "n1", "labels": {"disk": "ssd", "rank": "5"}}}),
+            json!({"metadata": {"name": "n1", "labels": {"disk": "ssd", "rank": "5"}},
+                "status": {"allocatable": {"example.com/known": "3"}}}),
         )
         .unwrap();
         let fit = NodeFit {
@@ -185,6 +205,17 @@ mod tests {
             |amount: &str| json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]});
         assert_eq!(of(cpu("500m")), "");
         assert_eq!(of(cpu("501m")), "OutOfcpu");
+        for (name, expected) in [
+            ("example.com/known", "OutOfexample.com/known"),
+            ("scheduling.k8s.io/unknown", ""),
+            ("beta.kubernetes.io/unknown", "OutOfbeta.kubernetes.io/unknown"),
+        ] {
+            let asks = json!({"containers": [{"name": "c", "resources": {"requests": {name: "4"}}}]});
+            assert_eq!(of(asks), expected);
+        }
+        let three =
+            json!({"containers": [{"name": "c", "resources": {"requests": {"example.com/known": "3"}}}]});
+        assert_eq!(of(three), "");
         let port = |port: i32, ip: &str, protocol: &str| {
             json!({"containers": [{"name": "c", "ports": [
                 {"containerPort": 1, "hostPort": port, "hostIP": ip, "protocol": protocol}]}]})
