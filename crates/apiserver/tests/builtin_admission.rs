@@ -260,3 +260,30 @@ async fn requests_are_classified_and_schemas_without_a_level_dangle() {
     };
     tokio::time::timeout(PATIENCE, dangles).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_evicted_pod_says_so() {
+    let cluster = start(store(), |_| {}).await.unwrap();
+    cluster.namespace("e", json!({})).await;
+    let pods = "/api/v1/namespaces/e/pods";
+    let mut held = pod("held", json!({}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    let version = cluster.make(pods, held).await["metadata"]["resourceVersion"].clone();
+    let eviction = |version: &Value| {
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "held"},
+               "deleteOptions": {"preconditions": {"resourceVersion": version}}})
+    };
+    let path = format!("{pods}/held/eviction");
+    let (status, _) = cluster.call("POST", &format!("{path}?dryRun=All"), Some(eviction(&version))).await;
+    assert_eq!(status, 201);
+    let (_, before) = cluster.call("GET", &format!("{pods}/held"), None).await;
+    assert_eq!(before["metadata"]["resourceVersion"], version);
+    let (status, _) = cluster.call("POST", &path, Some(eviction(&json!("1")))).await;
+    assert_eq!(status, 409);
+    cluster.make(&path, eviction(&version)).await;
+    let (_, after) = cluster.call("GET", &format!("{pods}/held"), None).await;
+    assert!(after["metadata"]["deletionTimestamp"].is_string(), "{after}");
+    let conditions = after["status"]["conditions"].as_array().unwrap();
+    let told = conditions.iter().find(|c| c["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&told["status"], &told["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+}

@@ -343,9 +343,9 @@ fn keep_rest(subresource: &str, new: &mut Value, old: &Value) {
     let given = new.at(part).cloned();
     let managed = new.at("metadata.managedFields").cloned();
     let version = new.at("metadata.resourceVersion").cloned();
-    let labels = (subresource == "finalize").then(|| new["metadata"].clone());
+    let metadata = matches!(subresource, "finalize" | "approval").then(|| new["metadata"].clone());
     *new = old.clone();
-    if let Some(metadata) = labels {
+    if let Some(metadata) = metadata {
         new.insert("metadata", metadata);
     }
     match given {
