@@ -76,6 +76,7 @@ impl Server {
             extension: std::sync::OnceLock::new(),
             started: jiff::Timestamp::now(),
             advertise,
+            frames: Default::default(),
             scope,
             registry,
             options,

@@ -355,13 +355,21 @@ impl Core {
         }
     }
 
+    /// Takes no further command: a panic has left the state between two batches.
+    pub(crate) fn give_up(&mut self) {
+        let error = Error::Failed(Arc::new(Error::Closed));
+        self.failed = Some(error.clone());
+        *self.health.lock() = Some(error);
+    }
+
     fn end(&mut self) {
         self.closed = true;
         self.failed = Some(Error::Closed);
         *self.health.lock() = Some(Error::Closed);
         self.parts.keyspace.hub.close();
-        // Gives the directory's lock up.
+        // Gives the directory's lock up, and lets the thread for housekeeping end.
         self.parts.log = None;
+        self.parts.housekeeping = Housekeeping::inline();
     }
 
     /// Nothing of the batch is shown. A full disk is found before anything is written, so the next batch may try

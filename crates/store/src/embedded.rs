@@ -1,9 +1,12 @@
 //! The store of one member, in this process.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use base::{Clock, SharedClock};
@@ -21,9 +24,9 @@ use crate::log::{Recovered, SnapshotMeta, encode_snapshot, recover};
 use crate::state::State;
 use crate::txn_exec::check_limits;
 use crate::{
-    Entry, Error, HistoryLimits, Key, KeyRange, LeaseId, LeaseStatus, MAX_REQUEST_BYTES, RangeOptions,
-    RangeResult, Revision, SNAPSHOT_QUEUE_CHUNKS, Setting, SnapshotStream, Store, Txn, TxnResult,
-    WRITE_QUEUE, WatchOptions, Watcher,
+    Durability, Entry, Error, HistoryLimits, Key, KeyRange, LeaseId, LeaseStatus, MAX_REQUEST_BYTES,
+    RangeOptions, RangeResult, Revision, SNAPSHOT_QUEUE_CHUNKS, Setting, SnapshotStream, Store, Txn,
+    TxnResult, WRITE_QUEUE, WatchOptions, Watcher,
 };
 
 /// How a store is kept.
@@ -61,6 +64,10 @@ pub struct Embedded(Arc<Inner>);
 
 struct Inner {
     keyspace: Arc<Keyspace>,
+    /// Whoever has it is the writer: the thread, or a caller that finds it idle.
+    core: Arc<Mutex<Core>>,
+    pace: Arc<Pace>,
+    asked: AtomicUsize,
     inbox: Arc<Inbox>,
     clock: SharedClock,
     durable: bool,
@@ -128,14 +135,20 @@ impl Embedded {
     fn start(parts: Parts, mut threads: Vec<JoinHandle<()>>) -> Result<Self, Error> {
         let (keyspace, clock, durable) = (parts.keyspace.clone(), parts.clock.clone(), parts.log.is_some());
         let health = Arc::new(Mutex::new(None));
-        let core = Core::new(parts, health.clone());
+        let core = Arc::new(Mutex::new(Core::new(parts, health.clone())));
+        let pace = Arc::new(Pace::default());
         let places = Semaphore::new(WRITE_QUEUE);
         let inbox = Arc::new(Inbox { queue: Mutex::default(), filled: Condvar::new(), places });
         let writer = std::thread::Builder::new().name("store-write".to_owned());
-        let (their_inbox, their_clock) = (inbox.clone(), clock.clone());
-        let writer = writer.spawn(move || write(core, &their_inbox, &*their_clock)).map_err(thread_error)?;
+        let (its_core, its_pace) = (core.clone(), pace.clone());
+        let (its_inbox, its_clock) = (inbox.clone(), clock.clone());
+        let writer = writer
+            .spawn(move || write(&its_core, &its_pace, &its_inbox, &*its_clock))
+            .map_err(thread_error)?;
         threads.insert(0, writer);
-        Ok(Self(Arc::new(Inner { keyspace, inbox, clock, durable, health, threads: Mutex::new(threads) })))
+        let threads = Mutex::new(threads);
+        let asked = AtomicUsize::new(0);
+        Ok(Self(Arc::new(Inner { keyspace, core, pace, asked, inbox, clock, durable, health, threads })))
     }
 
     /// Does what was asked for before, makes all of it durable, and ends. Calls after it fail with
@@ -189,10 +202,89 @@ impl Embedded {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let inbox = &self.0.inbox;
-        inbox.places.acquire().await.map_err(|_| Error::Closed)?.forget();
         let (reply, answer) = oneshot::channel();
-        inbox.push(command(reply));
+        let asked = Asked::new(&self.0.asked);
+        if let Err(command) = self.do_now(command(reply), asked.alone) {
+            inbox.places.acquire().await.map_err(|_| Error::Closed)?.forget();
+            inbox.push(command);
+        }
         answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Does the command here if nobody else asks for one and it will not take long: the change to another thread and
+    /// back costs as much as the disk does. Gives it back otherwise, to become part of a batch.
+    fn do_now(&self, command: Command, alone: bool) -> Result<(), Command> {
+        // Anything else may have the thread do something sooner than it is waiting to.
+        let synced = matches!(&command, Command::Txn(txn, _) if txn.durability == Durability::Synced);
+        if !(alone && synced && self.0.durable && self.0.pace.is_quick() && may_block()) {
+            return Err(command);
+        }
+        let Some(mut core) = self.0.core.try_lock() else { return Err(command) };
+        if !self.0.inbox.queue.lock().commands.is_empty() {
+            return Err(command);
+        }
+        self.0.pace.step(&mut core, &mut VecDeque::from([command]));
+        Ok(())
+    }
+}
+
+/// A question that has no answer yet.
+struct Asked<'a> {
+    all: &'a AtomicUsize,
+    /// There was no other one.
+    alone: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn new(all: &'a AtomicUsize) -> Self {
+        Self { all, alone: all.fetch_add(1, Ordering::Relaxed) == 0 }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether other threads go on with this one's tasks while it waits for the disk.
+fn may_block() -> bool {
+    tokio::runtime::Handle::try_current().is_ok_and(|runtime| {
+        runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread
+            && runtime.metrics().num_workers() > 1
+    })
+}
+
+/// How long the last batches took, which says how long the next one may.
+#[derive(Default)]
+struct Pace {
+    /// A moving average, in microseconds.
+    batch_us: AtomicU64,
+}
+
+impl Pace {
+    /// A batch that takes this long keeps its thread from other work too long. A file system that keeps its journal
+    /// on an SSD takes a fifth.
+    const QUICK_US: u64 = 500;
+    /// The share of the newest batch in the average: one in so many.
+    const WEIGHT: u64 = 8;
+
+    fn is_quick(&self) -> bool {
+        self.batch_us.load(Ordering::Relaxed) < Self::QUICK_US
+    }
+
+    /// Does one batch. After a panic in it nobody knows what was done, so it is the last.
+    fn step(&self, core: &mut Core, commands: &mut VecDeque<Command>) {
+        let started = Instant::now();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| core.step(commands))) {
+            core.give_up();
+            resume_unwind(panic);
+        }
+        let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let average = self.batch_us.load(Ordering::Relaxed);
+        let newer =
+            average - average / Self::WEIGHT + took_us.min(Self::QUICK_US * Self::WEIGHT) / Self::WEIGHT;
+        self.batch_us.store(newer, Ordering::Relaxed);
     }
 }
 
@@ -260,13 +352,21 @@ impl Inbox {
 }
 
 /// The writer's thread.
-fn write(mut core: Core, inbox: &Inbox, clock: &dyn Clock) {
+fn write(core: &Mutex<Core>, pace: &Pace, inbox: &Inbox, clock: &dyn Clock) {
     let mut commands = VecDeque::new();
-    while !core.is_closed() {
+    loop {
+        // What callers do meanwhile can only move it further away.
+        let deadline = {
+            let core = core.lock();
+            if core.is_closed() {
+                break;
+            }
+            core.deadline()
+        };
         {
             let mut queue = inbox.queue.lock();
             while queue.commands.is_empty() && commands.is_empty() {
-                let Some(deadline) = core.deadline() else {
+                let Some(deadline) = deadline else {
                     inbox.filled.wait(&mut queue);
                     continue;
                 };
@@ -278,7 +378,7 @@ fn write(mut core: Core, inbox: &Inbox, clock: &dyn Clock) {
             inbox.places.add_permits(queue.commands.len());
             commands.append(&mut queue.commands);
         }
-        core.step(&mut commands);
+        pace.step(&mut core.lock(), &mut commands);
     }
     let mut queue = inbox.queue.lock();
     queue.ended = true;

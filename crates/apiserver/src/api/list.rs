@@ -62,6 +62,9 @@ async fn answer(
         }
         Form::Table { beta } => {
             let rows = render::Rows::new(served, beta, render::include(call.query)?);
+            if accept.media == Media::Json && !accept.pretty {
+                return list_body::table(served, &page, &rows).await;
+            }
             let made = list_body::map(served, &page, |object| rows.row(object)).await?;
             let table = rows.table(meta, true, made);
             respond::object(200, &table, Accept { form: Form::Whole, ..accept }, None)

@@ -13,9 +13,10 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use schema::Value;
 use store::Entry;
+use tokio::task::yield_now;
 
 use super::list::list_meta;
-use super::render::decode_all;
+use super::render::{Rows, decode_all};
 use crate::http::negotiate::Media;
 use crate::http::{Body, BoxError, respond};
 use crate::registry::stored::{header, memo};
@@ -25,7 +26,7 @@ use crate::status::{ApiError, ApiResult};
 /// Bytes in one piece.
 const PIECE: usize = 128 * 1024;
 
-/// Objects decoded at once where stored bytes cannot be copied.
+/// Objects decoded at once where stored bytes cannot be copied; other requests have their turn in between.
 const DECODED_AT_ONCE: usize = 128;
 /// The level of a list's items when laid out.
 const ITEM_DEPTH: usize = 2;
@@ -67,6 +68,7 @@ pub(super) async fn protobuf(served: &Served, page: ListPage) -> ApiResult<Respo
     let resource = &served.resource;
     let mut messages = Vec::with_capacity(page.entries.len());
     for entries in page.entries.chunks(DECODED_AT_ONCE) {
+        yield_now().await;
         for object in decode_all(served, entries).await? {
             let message = codec::protobuf::encode_message(&object, &resource.schema);
             messages.push(message.map_err(ApiError::internal)?);
@@ -83,6 +85,26 @@ pub(super) async fn protobuf(served: &Served, page: ListPage) -> ApiResult<Respo
     Ok(respond::bytes(200, Media::Protobuf.name(), bytes))
 }
 
+/// The answer with a page as a Table in compact JSON.
+pub(super) async fn table(served: &Served, page: &ListPage, rows: &Rows<'_>) -> ApiResult<Response<Body>> {
+    // Keys are in order, so that the rows come last.
+    const END: &[u8] = b"]}";
+    let mut out = json::encode(&rows.table(list_meta(page), true, Vec::new()));
+    out.truncate(out.len() - END.len());
+    for (at, entries) in page.entries.chunks(DECODED_AT_ONCE).enumerate() {
+        yield_now().await;
+        for (index, object) in decode_all(served, entries).await?.iter().enumerate() {
+            if (at, index) != (0, 0) {
+                out.push(b',');
+            }
+            json::encode_into(&rows.row(object), &mut out);
+        }
+    }
+    out.extend_from_slice(END);
+    out.push(b'\n');
+    Ok(respond::bytes(200, Media::Json.name(), out))
+}
+
 /// What `make` makes of every object of a page in the served version.
 pub(super) async fn map(
     served: &Served,
@@ -91,6 +113,7 @@ pub(super) async fn map(
 ) -> ApiResult<Vec<Value>> {
     let mut made = Vec::with_capacity(page.entries.len());
     for entries in page.entries.chunks(DECODED_AT_ONCE) {
+        yield_now().await;
         made.extend(decode_all(served, entries).await?.iter().map(&make));
     }
     Ok(made)

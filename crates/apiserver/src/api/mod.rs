@@ -2,6 +2,7 @@
 
 pub(crate) mod create;
 mod delete;
+pub(crate) mod frames;
 pub(crate) mod get;
 mod list;
 mod list_body;

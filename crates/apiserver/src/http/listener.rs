@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use super::coalesce::Coalesced;
 use super::handle;
 use crate::audit::PeerAddress;
 use crate::authn::PeerCertificate;
@@ -99,7 +100,10 @@ async fn connection(core: Arc<Core>, stream: TcpStream, acceptor: Option<TlsAcce
                     leaf: Arc::new(chain[0].clone().into_owned()),
                     verdict: Arc::new(core.client_authorities.judge(chain)),
                 });
-                http(core, tls, peer, address, graceful).await;
+                match tls.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => http(core, Coalesced::new(tls), peer, address, graceful).await,
+                    _ => http(core, tls, peer, address, graceful).await,
+                }
             }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
             Err(_) => tracing::debug!("TLS handshake took too long"),

@@ -2,6 +2,7 @@
 
 pub mod body;
 mod chain;
+mod coalesce;
 mod gzip;
 pub mod listener;
 pub mod negotiate;

@@ -131,15 +131,14 @@ impl WriteContext<'_> {
         if !self.options.dry_run {
             riders.extend(strategy.riders(context, Some(&object), None)?);
         }
-        let outcome = self.insert(object, &name, riders).await;
-        let done = match &outcome {
-            Ok(Attempt::Done(saved)) => {
-                attributes.object = saved.object.clone();
-                !self.options.dry_run
-            }
-            _ => false,
+        let mut outcome = self.insert(object, &name, riders).await;
+        let Ok(Attempt::Done(saved)) = &mut outcome else {
+            self.admission.finished(&attributes, false).await;
+            return outcome;
         };
-        self.admission.finished(&attributes, done).await;
+        std::mem::swap(&mut attributes.object, &mut saved.object);
+        self.admission.finished(&attributes, !self.options.dry_run).await;
+        std::mem::swap(&mut attributes.object, &mut saved.object);
         outcome
     }
 

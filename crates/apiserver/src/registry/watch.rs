@@ -125,6 +125,11 @@ impl ObjectWatch {
         }
     }
 
+    /// Whether what comes next was there before the watch began.
+    pub fn is_initial(&self) -> bool {
+        !self.initial.is_empty()
+    }
+
     fn try_buffered(&mut self) -> Option<WatchItem> {
         if let Some(entry) = self.initial.pop_front() {
             return Some(WatchItem::Event(ObjectEvent::Added(entry)));

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::{Row, megabytes};
+use super::{Row, megabytes, target};
 use crate::packages;
+use crate::run::{command, run};
 
 /// Pods in the store when it is read.
 const PODS: u64 = 10_000;
@@ -16,6 +17,12 @@ const PODS: u64 = 10_000;
 const RUN: Duration = Duration::from_secs(8);
 /// How long the server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Who watch the pods, each over a connection of their own.
+const WATCHERS: u64 = 1_000;
+/// Changes that all of them are told of, one after another.
+const CHANGES: u64 = 100;
+/// Open files of this program and the server: a connection is one.
+const FILES: libc::rlim_t = 8_192;
 const TOKEN: &str = "bench";
 const PATH: &str = "/api/v1/namespaces/bench/pods";
 
@@ -41,9 +48,12 @@ function done(summary, latency)
 end
 "#;
 
-/// Creates, gets and lists, and the memory that they take.
+/// Creates, gets, lists and watches, and the memory that they take.
 pub fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
     packages::require("wrk", "/usr/bin/wrk")?;
+    // Built first: the machine rests while things are measured.
+    run(&mut command(&["cargo", "build", "--release", "--package", "apiserver", "--example", "watchers"]))?;
+    allow_files(FILES)?;
     let folder = tempfile::Builder::new().prefix("corten-bench-").tempdir()?;
     let server = Server::start(binary, folder.path())?;
     server.curl("/api/v1/namespaces", Some(r#"{"metadata":{"name":"bench"}}"#))?;
@@ -67,7 +77,7 @@ pub fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
     rows.push(server.wrk(&format!("{PATH}/c1-9"), 64, RUN, None)?.row("gets of one pod, clients: 64"));
     let before = server.memory()?;
     // Lists are compared at this size, however many pods the loads made.
-    let list = format!("{PATH}?resourceVersion=0&limit={PODS}");
+    let list = format!("{PATH}?limit={PODS}");
     let mut fastest = Duration::MAX;
     let mut bytes = 0;
     for _ in 0..5 {
@@ -87,7 +97,21 @@ pub fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
     }
     rows.push(Row::new("ten of them at once", format!("{} ms", started.elapsed().as_millis())));
     rows.push(Row::new("memory that the lists added", megabytes(server.memory()?.saturating_sub(before))));
+    rows.push(server.watchers()?);
     Ok(rows)
+}
+
+/// Lets this process and its children open that many files, if the system does.
+fn allow_files(count: libc::rlim_t) -> anyhow::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls are given a whole structure that lives until they return.
+    let set = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max.min(count.max(limit.rlim_cur));
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+        }
+    };
+    if set { Ok(()) } else { Err(std::io::Error::last_os_error()).context("allow more open files") }
 }
 
 /// One load's outcome.
@@ -113,7 +137,7 @@ struct Server {
 
 impl Server {
     fn start(binary: &Path, folder: &Path) -> anyhow::Result<Self> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = testnet::reserve_port();
         let file = |name: &str, text: &str| -> anyhow::Result<std::path::PathBuf> {
             let path = folder.join(name);
             fs::write(&path, text)?;
@@ -159,6 +183,25 @@ impl Server {
     fn curl(&self, path: &str, body: Option<&str>) -> anyhow::Result<Vec<u8>> {
         let output = self.command(path, body).stdout(Stdio::piped()).output().context("curl")?;
         Ok(output.stdout)
+    }
+
+    /// How soon many watchers see a change.
+    fn watchers(&self) -> anyhow::Result<Row> {
+        let address = self.address.trim_start_matches("https://");
+        let output = Command::new(target().join("release/examples/watchers"))
+            .args([address, TOKEN, PATH, "c1-9"])
+            .args([WATCHERS, CHANGES].map(|number| number.to_string()))
+            .output()
+            .context("watchers")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let numbers = text.lines().find_map(|line| line.strip_prefix("RESULT ")).unwrap_or_default();
+        let ms: Vec<f64> =
+            numbers.split(' ').filter_map(|us| Some(us.parse::<f64>().ok()? / 1000.0)).collect();
+        let [p50, p99, most] = ms[..] else {
+            bail!("watchers: {text}{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let measured = format!("p50 {p50:.1} ms, p99 {p99:.1} ms, at most {most:.1} ms");
+        Ok(Row::new(format!("a change seen by {WATCHERS} watchers, from its request on"), measured))
     }
 
     /// Objects in the list, by its first page.
