@@ -114,3 +114,42 @@ async fn a_list_says_the_same_in_every_form_and_size() {
         assert_eq!(metadata(&partial), metadata(&plain));
     }
 }
+
+#[tokio::test]
+async fn absent_fields_are_selected_as_go_prints_their_zero() {
+    let fixture = Fixture::new().await;
+    let send = |path: &'static str, object: Value| {
+        fixture.send("POST", path, "application/json", object.to_string().into_bytes())
+    };
+    send("/api/v1/nodes", json!({"metadata": {"name": "open"}})).await;
+    send("/api/v1/nodes", json!({"metadata": {"name": "closed"}, "spec": {"unschedulable": true}})).await;
+    let event = json!({
+        "metadata": {"name": "new", "namespace": "default"}, "action": "a", "reason": "r", "type": "Normal",
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "here", "reportingInstance": "i",
+        "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}
+    });
+    send("/apis/events.k8s.io/v1/namespaces/default/events", event).await;
+    let event = json!({
+        "metadata": {"name": "old", "namespace": "default"}, "reason": "r", "type": "Normal",
+        "source": {"component": "there"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}
+    });
+    send("/api/v1/namespaces/default/events", event).await;
+
+    for (path, selector, names) in [
+        ("/api/v1/nodes", "spec.unschedulable=false", ["open"].as_slice()),
+        ("/api/v1/nodes", "spec.unschedulable=true", &["closed"]),
+        ("/api/v1/nodes", "spec.unschedulable!=true", &["open"]),
+        ("/api/v1/nodes", "spec.unschedulable=", &[]),
+        ("/api/v1/events", "source=here", &["new"]),
+        ("/api/v1/events", "source=there", &["old"]),
+    ] {
+        let list = fixture.json(&format!("{path}?fieldSelector={selector}"), "application/json").await;
+        let found: Vec<&str> = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|o| o["metadata"]["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, names, "{selector}");
+    }
+}

@@ -77,8 +77,10 @@ pub struct Column {
 pub struct SelectableField {
     /// As written in the selector, e.g. `spec.nodeName`.
     pub label: SmolStr,
-    /// Where the value is; mostly the same.
-    pub path: Vec<SmolStr>,
+    /// Where the value may be, mostly one place of the same name; the first that is there counts.
+    pub paths: Vec<Vec<SmolStr>>,
+    /// What the field reads as where it is absent: the zero value of its type as Go prints it (`false`, `0`, or nothing).
+    pub absent: SmolStr,
 }
 
 /// Where and in which version objects are stored.

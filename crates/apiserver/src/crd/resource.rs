@@ -155,5 +155,6 @@ fn column(column: &Value) -> Column {
 
 fn selectable(field: &Value) -> Option<SelectableField> {
     let label = field.str_at("jsonPath")?.trim_start_matches('.');
-    Some(SelectableField { label: label.into(), path: label.split('.').map(SmolStr::new).collect() })
+    let paths = vec![label.split('.').map(SmolStr::new).collect()];
+    Some(SelectableField { label: label.into(), paths, absent: SmolStr::default() })
 }

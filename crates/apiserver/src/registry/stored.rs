@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use schema::{Resource, SmolStr, Value};
+use schema::{Resource, SelectableField, SmolStr, Value};
 use store::Entry;
 
 use crate::encryption::Encryption;
@@ -143,18 +143,19 @@ fn facts_of(object: &Value, resource: &Resource) -> Facts {
     let fields = resource
         .selectable_fields
         .iter()
-        .map(|field| (field.label.clone(), field_text(object.pointer(&field.path))))
+        .map(|field| (field.label.clone(), field_text(object, field)))
         .collect();
     Facts { labels, fields }
 }
 
-/// A field's value as field selectors compare it: absent is empty, booleans and numbers in text.
-fn field_text(value: Option<&Value>) -> SmolStr {
-    match value {
+/// A field's value as field selectors compare it.
+fn field_text(object: &Value, field: &SelectableField) -> SmolStr {
+    let mut values = field.paths.iter().filter_map(|path| object.pointer(path));
+    match values.next() {
         Some(Value::Str(text)) => text.clone(),
         Some(Value::Bool(b)) => SmolStr::new_static(if *b { "true" } else { "false" }),
         Some(Value::Int(i)) => SmolStr::from(i.to_string()),
-        _ => SmolStr::default(),
+        _ => field.absent.clone(),
     }
 }
 
@@ -262,9 +263,10 @@ mod tests {
             subresources: vec![],
             schema: schema::Schema::any(),
             columns: vec![],
-            selectable_fields: vec![schema::SelectableField {
+            selectable_fields: vec![SelectableField {
                 label: "spec.nodeName".into(),
-                path: vec!["spec".into(), "nodeName".into()],
+                paths: vec![vec!["spec".into(), "nodeName".into()]],
+                absent: "".into(),
             }],
             storage: Default::default(),
             custom: false,

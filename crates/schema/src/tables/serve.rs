@@ -11,7 +11,7 @@ use crate::arena::NodeId;
 use crate::catalog::{Catalog, Group};
 use crate::error::Error;
 use crate::names::{GroupVersion, GroupVersionKind};
-use crate::node::Schema;
+use crate::node::{Kind, Schema};
 use crate::resource::{Column, Resource, SelectableField, Storage, Subresource};
 
 const ALL_VERBS: &str = "create,delete,deletecollection,get,list,patch,update,watch";
@@ -163,14 +163,28 @@ fn detail(
         }
         "column" => resource.columns.push(column(rest)?),
         "select" => {
-            let (label, path) = word(rest);
-            let path = if path.is_empty() { label } else { path };
-            let path = path.split('.').map(SmolStr::new).collect();
-            resource.selectable_fields.push(SelectableField { label: label.into(), path });
+            let (label, paths) = word(rest);
+            let paths = if paths.is_empty() { label } else { paths };
+            let paths: Vec<Vec<SmolStr>> =
+                paths.split_whitespace().map(|path| path.split('.').map(SmolStr::new).collect()).collect();
+            let zeros: Vec<_> =
+                paths.iter().map(|path| zero_text(&resource.schema, path)).collect::<Result<_, _>>()?;
+            let absent = SmolStr::new_static(zeros.first().copied().unwrap_or_default());
+            resource.selectable_fields.push(SelectableField { label: label.into(), paths, absent });
         }
         _ => return Err(format!("no resource detail {first}")),
     }
     Ok(())
+}
+
+/// The zero value of the field at `path` as Go prints it, which is how upstream's `ToSelectableFields` sees an absent one.
+fn zero_text(schema: &Schema, path: &[SmolStr]) -> Result<&'static str, String> {
+    let node = path.iter().try_fold(schema.root(), |node, name| Some(node.field(name)?.node()));
+    match node.ok_or_else(|| format!("no field {}", path.join(".")))?.kind() {
+        Kind::Boolean => Ok("false"),
+        Kind::Int32 | Kind::Int64 => Ok("0"),
+        _ => Ok(""),
+    }
 }
 
 /// `name`, `age`, or `type[:format][+priority] Heading | description`.
