@@ -5,54 +5,11 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
-use netlink::netns::within;
 use serde_json::{Value, json};
-
-/// A network namespace that goes with the value.
-struct Netns(String);
-
-impl Netns {
-    /// None, with a word about it, where the test may not make one.
-    fn new(what: &str) -> Option<Self> {
-        let name = format!("corten-test-{}-{what}", std::process::id());
-        let made = Command::new("ip").args(["netns", "add", &name]).output();
-        if made.is_ok_and(|output| output.status.success()) {
-            let this = Self(name);
-            this.ip("link set lo up");
-            return Some(this);
-        }
-        println!("skipped: no network namespace can be made here");
-        None
-    }
-
-    fn path(&self) -> PathBuf {
-        PathBuf::from("/run/netns").join(&self.0)
-    }
-
-    fn ip(&self, command: &str) -> String {
-        run(Command::new("ip").args(["-n", &self.0]).args(command.split_whitespace()))
-    }
-
-    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        within(&self.path(), work).unwrap()
-    }
-}
-
-impl Drop for Netns {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+use testnet::Netns;
 
 /// What a runtime does: plugin, command, container, configuration.
 fn call(plugin: &str, command: &str, container: &str, netns: &str, conf: &Value) -> Result<Value, Value> {
@@ -121,7 +78,7 @@ fn pods_reach_each_other_and_the_world_and_leave_no_trace() {
     };
     let dir = tempfile::tempdir().unwrap();
     let conf = conf(dir.path());
-    host.ip(&format!("link add up0 type veth peer name up0 netns {}", outside.0));
+    host.ip(&format!("link add up0 type veth peer name up0 netns {}", outside.name()));
     for (netns, address) in [(&host, "192.168.77.1/24"), (&outside, "192.168.77.2/24")] {
         netns.ip(&format!("addr add {address} dev up0"));
         netns.ip("link set up0 up");
@@ -180,7 +137,7 @@ fn ports_of_the_host_lead_to_the_pod() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    host.ip(&format!("link add up0 type veth peer name up0 netns {}", outside.0));
+    host.ip(&format!("link add up0 type veth peer name up0 netns {}", outside.name()));
     for (netns, address) in [(&host, "192.168.78.1/24"), (&outside, "192.168.78.2/24")] {
         netns.ip(&format!("addr add {address} dev up0"));
         netns.ip("link set up0 up");
@@ -208,10 +165,10 @@ fn ports_of_the_host_lead_to_the_pod() {
     ] {
         let server = serve(&listener);
         greet(from, to.parse::<SocketAddr>().unwrap())
-            .unwrap_or_else(|error| panic!("{} {to}: {error}", from.0));
+            .unwrap_or_else(|error| panic!("{} {to}: {error}", from.name()));
         let client = server.join().unwrap().ip().to_string();
         // Seen from the host itself the source may be any of its own addresses.
-        let own = from.0 == host.0 && ["192.168.78.1", "127.0.0.1"].contains(&client.as_str());
+        let own = from.name() == host.name() && ["192.168.78.1", "127.0.0.1"].contains(&client.as_str());
         assert!(client == seen || own, "{to} came from {client}");
     }
     outside.ip("route add default via 192.168.78.1");

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -38,10 +38,6 @@ struct ControlPlane {
     apiserver: Running,
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
 fn start(folder: &Path, name: &str, flags: &[String]) -> Running {
     let binary = folder.join(name);
     symlink(env!("CARGO_BIN_EXE_corten"), &binary).unwrap();
@@ -66,7 +62,7 @@ impl ControlPlane {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        let (etcd_port, port) = (free_port(), free_port());
+        let (etcd_port, port) = (testnet::reserve_port(), testnet::reserve_port());
         let url = format!("http://127.0.0.1:{etcd_port}");
         let etcd = start(
             at,

@@ -3,8 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed call fails the test")]
 
 use std::fs::File;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::Path;
 
 use netlink::nft::{
     BaseChain, Batch, ChainKind, CmpOp, DataType, Element, ElementData, Expr, Family, Hook, MetaKey, NatKind,
@@ -12,47 +11,7 @@ use netlink::nft::{
 };
 use netlink::route::{Address, PortMode, Route, RouteSocket};
 use netlink::{conntrack, netns};
-
-/// A network namespace that goes with the value.
-struct Netns(String);
-
-impl Netns {
-    /// None, with a word about it, where the test may not make one.
-    fn new(what: &str) -> Option<Self> {
-        let name = format!("corten-test-{}-{what}", std::process::id());
-        let made = Command::new("ip").args(["netns", "add", &name]).output();
-        if made.is_ok_and(|output| output.status.success()) {
-            return Some(Self(name));
-        }
-        println!("skipped: no network namespace can be made here");
-        None
-    }
-
-    fn path(&self) -> PathBuf {
-        PathBuf::from("/run/netns").join(&self.0)
-    }
-
-    fn run(&self, command: &str) -> String {
-        let words = command.split_whitespace();
-        let output = Command::new("ip").args(["netns", "exec", &self.0]).args(words).output().unwrap();
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-impl Drop for Netns {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn nft_is_here() -> bool {
-    let here = Command::new("nft").arg("--version").output().is_ok();
-    if !here {
-        println!("skipped: nft is not installed");
-    }
-    here
-}
+use testnet::{Netns, has_nft};
 
 #[test]
 fn links_addresses_and_routes() {
@@ -115,7 +74,7 @@ fn links_addresses_and_routes() {
         assert_eq!(socket.links().unwrap().len(), 2);
     })
     .unwrap();
-    assert!(netns::within(&PathBuf::from("/run/netns/corten-test-none"), || ()).is_err());
+    assert!(netns::within(Path::new("/run/netns/corten-test-none"), || ()).is_err());
 }
 
 fn tcp() -> [Expr; 2] {
@@ -222,7 +181,7 @@ fn fill(batch: &mut Batch) {
 
 #[test]
 fn tables_are_as_nft_would_write_them() {
-    let Some(netns) = Netns::new("nft").filter(|_| nft_is_here()) else { return };
+    let Some(netns) = Netns::new("nft").filter(|_| has_nft()) else { return };
     netns::within(&netns.path(), || {
         let mut batch = Batch::new();
         fill(&mut batch);

@@ -3,69 +3,21 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use netlink::netns::within;
 use serde_json::{Value, json};
+use testnet::{Netns, has_nft};
 
 use crate::run::Proxy;
 use crate::{Config, cleanup};
 
-/// A network namespace that goes with the value.
-struct Netns(String);
-
-impl Netns {
-    /// None, with a word about it, where the test may not make one.
-    fn new(what: &str) -> Option<Self> {
-        let name = format!("corten-test-{}-px{what}", std::process::id());
-        let made = Command::new("ip").args(["netns", "add", &name]).output();
-        if made.is_ok_and(|output| output.status.success()) {
-            let this = Self(name);
-            this.ip("link set lo up");
-            return Some(this);
-        }
-        println!("skipped: no network namespace can be made here");
-        None
-    }
-
-    fn path(&self) -> PathBuf {
-        PathBuf::from("/run/netns").join(&self.0)
-    }
-
-    fn ip(&self, command: &str) -> String {
-        run(Command::new("ip").args(["-n", &self.0]).args(command.split_whitespace()))
-    }
-
-    /// None where `nft` is not installed.
-    fn nft(&self, command: &str) -> Option<String> {
-        if Command::new("nft").arg("--version").output().is_err() {
-            println!("skipped: nft is not installed");
-            return None;
-        }
-        Some(run(Command::new("ip").args(["netns", "exec", &self.0, "nft"]).args(command.split_whitespace())))
-    }
-
-    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        within(&self.path(), work).unwrap()
-    }
-}
-
-impl Drop for Netns {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+/// What `nft` prints of it; None where that is not installed.
+fn nft(netns: &Netns, command: &str) -> Option<String> {
+    has_nft().then(|| netns.run(&format!("nft {command}")))
 }
 
 fn service(name: &str, cluster_ip: &str, spec: Value) -> Service {
@@ -108,7 +60,7 @@ fn a_service_is_a_few_elements_and_chains() {
     let Some(netns) = Netns::new("list") else { return };
     let mut proxy = proxy(&netns, "kube-proxy");
     proxy.work(true).act().unwrap();
-    let Some(empty) = netns.nft("list ruleset") else { return };
+    let Some(empty) = nft(&netns, "list ruleset") else { return };
     let web = service(
         "web",
         "10.96.0.7",
@@ -121,7 +73,7 @@ fn a_service_is_a_few_elements_and_chains() {
     let none = service("none", "10.96.0.8", json!({}));
     proxy.update("ns/none", Some(&none), &[]);
     proxy.work(false).act().unwrap();
-    let listed = netns.nft("list ruleset").unwrap();
+    let listed = nft(&netns, "list ruleset").unwrap();
     println!("{listed}");
     let expected = [
         "elements = { 10.96.0.7 . tcp . 80 comment \"ns/web:p\" : goto internal-XXXXXXXX-ns/web/tcp/p }",
@@ -145,11 +97,11 @@ fn a_service_is_a_few_elements_and_chains() {
     proxy.update("ns/web", None, &[]);
     proxy.update("ns/none", None, &[]);
     proxy.work(false).act().unwrap();
-    assert_eq!(netns.nft("list ruleset").unwrap(), empty);
+    assert_eq!(nft(&netns, "list ruleset").unwrap(), empty);
     let config = Config { netns: Some(netns.path()), ..Config::new("me") };
     cleanup(&config).unwrap();
     cleanup(&config).unwrap();
-    assert_eq!(netns.nft("list ruleset").unwrap(), "");
+    assert_eq!(nft(&netns, "list ruleset").unwrap(), "");
 }
 
 /// Names hold hashes of eight digits.
@@ -166,7 +118,7 @@ fn without_hashes(listed: &str) -> String {
 
 /// The lines and elements of a table, whatever their order.
 fn sorted(netns: &Netns, table: &str) -> Option<Vec<String>> {
-    let listed = netns.nft(&format!("list table ip {table}"))?;
+    let listed = nft(&netns, &format!("list table ip {table}"))?;
     let mut parts: Vec<String> =
         listed.split(['\n', ',', '{', '}', '=']).map(|part| part.trim().to_owned()).collect();
     parts.retain(|part| !part.is_empty() && !part.starts_with("table "));
@@ -289,7 +241,7 @@ impl Lab {
         let mut pods = Vec::new();
         for (n, ip) in POD_IPS.iter().enumerate() {
             let pod = Netns::new(&format!("{what}{n}"))?;
-            host.ip(&format!("link add v{n} type veth peer name eth0 netns {}", pod.0));
+            host.ip(&format!("link add v{n} type veth peer name eth0 netns {}", pod.name()));
             host.ip(&format!("link set v{n} master br0 up"));
             // With `br_netfilter` what is led to another pod of the bridge does not go up to IP any more.
             host.ip(&format!("link set v{n} type bridge_slave hairpin on"));
@@ -299,7 +251,7 @@ impl Lab {
             pod.ip("route add default via 10.244.0.1");
             pods.push(pod);
         }
-        host.ip(&format!("link add up0 type veth peer name up0 netns {}", outside.0));
+        host.ip(&format!("link add up0 type veth peer name up0 netns {}", outside.name()));
         host.ip("addr add 192.168.79.1/24 dev up0");
         outside.ip("addr add 192.168.79.2/24 dev up0");
         host.ip("link set up0 up");
@@ -362,7 +314,7 @@ fn ask(from: &Netns, to: &str) -> std::io::Result<String> {
 
 fn refused(from: &Netns, to: &str) {
     let error = ask(from, to).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{} {to}: {error}", from.0);
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{} {to}: {error}", from.name());
 }
 
 #[test]

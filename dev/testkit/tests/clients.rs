@@ -1,4 +1,8 @@
-//! Clients that others wrote, against an API server that runs alone: the Python client and an operator on kopf.
+//! Clients that others wrote, against an API server that runs alone: kubectl, the Python client and an operator on
+//! kopf, the JavaScript client, and a controller on kube-rs.
+
+#[path = "clients/kubectl.rs"]
+mod kubectl;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,6 +12,8 @@ use testkit::{Run, corten_binary, find_program, wait_until};
 const TOKEN: &str = "clients";
 /// What is installed from the Python package index; the newest of each, as users would.
 const PACKAGES: [&str; 2] = ["kubernetes", "kopf"];
+/// What is installed from npm: the newest that runs on Debian's node 18.
+const NPM_PACKAGE: &str = "@kubernetes/client-node@1";
 
 /// An API server with one token, ended with its folder.
 struct Server {
@@ -19,8 +25,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port =
-            std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = testnet::reserve_port();
         let tokens = folder.path().join("tokens.csv");
         std::fs::write(&tokens, format!("{TOKEN},admin,admin,system:masters\n")).expect("a token file");
         let child = Command::new(corten_binary())
@@ -95,14 +100,23 @@ fn python(folder: &Path) -> Option<PathBuf> {
     Some(python)
 }
 
+/// Whether all these programs are there; says so if not, and the test is skipped.
+fn can_start(programs: &[&str]) -> bool {
+    let missing: Vec<&str> =
+        programs.iter().copied().filter(|program| find_program(program).is_none()).collect();
+    if !missing.is_empty() {
+        println!("skipped: needs {}", missing.join(", "));
+    }
+    missing.is_empty()
+}
+
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }
 
 #[test]
-fn clients_of_others_work() {
-    if find_program("python3").is_none() || find_program("kubectl").is_none() {
-        println!("skipped: needs python3 and kubectl");
+fn the_python_client_and_kopf_work() {
+    if !can_start(&["python3", "kubectl"]) {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -129,4 +143,50 @@ fn clients_of_others_work() {
         println!("{}", std::fs::read_to_string(folder.path().join("kopf.log")).unwrap_or_default());
     }
     waited.ok();
+}
+
+#[test]
+fn the_javascript_client_works() {
+    if !can_start(&["node", "npm", "kubectl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let installed = Command::new("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", NPM_PACKAGE])
+        .current_dir(folder.path())
+        .env("npm_config_cache", folder.path().join("cache"))
+        .status();
+    if !installed.is_ok_and(|status| status.success()) {
+        return println!("skipped: the npm package cannot be installed");
+    }
+    // Packages are looked for beside the script.
+    let copy = folder.path().join("client.mjs");
+    std::fs::copy(script("client.mjs"), &copy).expect("a copy");
+    let server = Server::start();
+    let words = ["node".as_ref(), copy.as_os_str(), server.address.as_ref(), TOKEN.as_ref()];
+    println!("{}", Run::new(&words).output().ok());
+}
+
+#[test]
+fn a_controller_on_kube_rs_works() {
+    if !can_start(&["kubectl"]) {
+        return;
+    }
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/kube-rs/Cargo.toml");
+    let cargo = |words: &[&str]| {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(words).arg("--manifest-path").arg(&manifest);
+        command
+    };
+    if !cargo(&["fetch", "--quiet", "--locked"]).status().is_ok_and(|status| status.success()) {
+        return println!("skipped: the crates cannot be fetched");
+    }
+    // Where this test was built, so that crates of the same versions and features are not built again.
+    let exe = std::env::current_exe().expect("a test");
+    let target = exe.ancestors().nth(3).expect("target/debug/deps/test");
+    let built = cargo(&["build", "--quiet", "--locked", "--offline"]).env("CARGO_TARGET_DIR", target).status();
+    assert!(built.is_ok_and(|status| status.success()), "the controller is built");
+    let server = Server::start();
+    let program = target.join("debug/corten-kube-rs-client");
+    println!("{}", Run::new(&[program]).env("KUBECONFIG", server.kubeconfig()).output().ok());
 }

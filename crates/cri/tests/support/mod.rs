@@ -219,7 +219,7 @@ pub fn image_spec(name: &str) -> v1::ImageSpec {
     v1::ImageSpec { image: name.to_owned(), ..Default::default() }
 }
 
-/// A free port of loopback; somebody else may take it, which is unlikely.
+/// A free port of loopback.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+    (std::net::Ipv4Addr::LOCALHOST, testnet::reserve_port()).into()
 }

@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,19 +44,21 @@ pub fn installed(program: &str) -> bool {
     found
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Our server over a store in memory.
 pub async fn ours() -> Running {
     ours_with(Options::default(), Embedded::in_memory(system_clock()).unwrap()).await
 }
 
 pub async fn ours_with(options: Options, store: Embedded) -> Running {
+    ours_over(options, store, None).await
+}
+
+/// With or without TLS.
+pub async fn ours_over(options: Options, store: Embedded, tls: Option<Arc<rustls::ServerConfig>>) -> Running {
     let scope = TaskScope::new("test");
-    let listen = Listen::bind("127.0.0.1:0", None).await.unwrap();
-    let endpoint = format!("http://{}", listen.address().unwrap());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listen = Listen::bind("127.0.0.1:0", tls).await.unwrap();
+    let endpoint = format!("{scheme}://{}", listen.address().unwrap());
     let member = Member {
         id: MemberId(0x8e9e_05c5_2164_694d),
         name: "default".to_owned(),
@@ -74,8 +75,8 @@ pub async fn ours_with(options: Options, store: Embedded) -> Running {
 /// Debian's etcd on a fresh data directory, ready.
 pub fn debian(more: &[&str]) -> Running {
     let folder = tempfile::tempdir().unwrap();
-    let endpoint = format!("http://127.0.0.1:{}", free_port());
-    let peer = format!("http://127.0.0.1:{}", free_port());
+    let endpoint = format!("http://127.0.0.1:{}", testnet::reserve_port());
+    let peer = format!("http://127.0.0.1:{}", testnet::reserve_port());
     let child = Command::new("/usr/bin/etcd")
         .env_clear()
         .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])

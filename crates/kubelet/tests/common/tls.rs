@@ -1,6 +1,6 @@
 //! Certificates for a kubelet and those who ask it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,8 +19,7 @@ impl Tls {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::generate("test-ca").unwrap().0;
         pki::write_public(&folder.path().join("ca.crt"), authority.certificate_pem().as_bytes()).unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        Self { folder, authority, address: free.local_addr().unwrap() }
+        Self { folder, authority, address: (Ipv4Addr::LOCALHOST, testnet::reserve_port()).into() }
     }
 
     pub fn authority_file(&self) -> PathBuf {
