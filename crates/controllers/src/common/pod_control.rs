@@ -1,12 +1,17 @@
 //! Making and deleting the pods of a set, with the events that tell of it.
 
-use client::{EventRecorder, EventType, Kind};
+use std::sync::Arc;
+
+use client::{EventRecorder, EventType, Kind, ObjectKey};
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 
-use super::api;
+use super::batch::slow_start;
+use super::expectations::Expectations;
+use super::{api, pods};
 
 /// Longest prefix that still leaves room for the five letters of a generated name.
 const MAX_PREFIX_LEN: usize = 253;
@@ -65,6 +70,50 @@ impl PodControl {
                 Err(error)
             }
         }
+    }
+
+    /// Makes `count` pods in a slow start; all of them are expected for `key` already, and those that are not made
+    /// no more afterwards. Gives how many were made, and the first error.
+    pub async fn create_expected(
+        &self,
+        owner: &impl Kind,
+        key: &ObjectKey,
+        expectations: &Expectations,
+        count: usize,
+        pod: impl Fn(usize) -> Pod,
+    ) -> (usize, Option<kube::Error>) {
+        let (made, untried, error) = slow_start(count, |i| {
+            let pod = pod(i);
+            async move {
+                let Err(error) = self.create(owner, key.namespace_or_empty(), &pod).await else {
+                    return Ok(());
+                };
+                expectations.creation_observed(key);
+                if api::is_namespace_terminating(&error) { Ok(()) } else { Err(error) }
+            }
+        })
+        .await;
+        expectations.creations_observed(key, untried);
+        (made, error)
+    }
+
+    /// Deletes pods whose end is expected for `key` already; that of those which cannot be deleted is so no more.
+    /// Gives the outcomes in the order of `victims`; one that is gone already is a success.
+    pub async fn delete_expected(
+        &self,
+        owner: &impl Kind,
+        key: &ObjectKey,
+        expectations: &Expectations,
+        victims: &[Arc<Pod>],
+    ) -> Vec<Result<(), kube::Error>> {
+        let deletions = victims.iter().map(|pod| async {
+            let deleted = self.delete(owner, key.namespace_or_empty(), pods::name(pod)).await;
+            if deleted.is_err() {
+                expectations.deletion_observed(key, pods::uid(pod));
+            }
+            api::ignore_not_found(deleted).map(drop)
+        });
+        join_all(deletions).await
     }
 
     /// Deletes a pod and tells so on `owner`. One that is gone already is an error `NotFound`.

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use client::{Cache, Informer};
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 
 use super::conditions;
@@ -93,6 +93,17 @@ pub fn disruption_target(reason: &str, message: &str, now: Timestamp) -> PodCond
         message: Some(message.to_owned()),
         last_transition_time: super::time::time(now),
         ..PodCondition::default()
+    }
+}
+
+/// A reference to it, as endpoints hold one.
+pub fn reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Pod".to_owned()),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        ..ObjectReference::default()
     }
 }
 

@@ -1,18 +1,13 @@
 //! Carrying out a DaemonSet's plan.
 
-use std::sync::Arc;
-
 use client::{EventType, ObjectKey};
-use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
-use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
 
 use super::Controller;
 use super::plan::{Observed, Plan};
 use super::pod::{new_pod, template};
-use crate::common::batch::slow_start;
 use crate::common::history::{self, REVISION_LABEL};
 use crate::common::{api, pods};
 
@@ -38,49 +33,12 @@ impl Controller {
         delete.truncate(BURST_REPLICAS);
         self.expectations.expect_creations(key, create.len());
         self.expectations.expect_deletions(key, delete.iter().map(|pod| pods::uid(pod).to_owned()));
-        let made = self.create(key, observed, &create).await;
-        let gone = self.delete(key, observed.set, &delete).await;
-        made.and(gone)
-    }
-
-    async fn create(
-        &self,
-        key: &ObjectKey,
-        observed: &Observed<'_>,
-        nodes: &[String],
-    ) -> Result<(), kube::Error> {
-        let template = template(observed.set, observed.hash);
-        let (_, untried, error) = slow_start(nodes.len(), |i| {
-            let pod = new_pod(observed.set, &template, &nodes[i]);
-            async move {
-                match self.pod_control.create(observed.set, key.namespace_or_empty(), &pod).await {
-                    Ok(_) => Ok(()),
-                    Err(error) => {
-                        self.expectations.creation_observed(key);
-                        if api::is_namespace_terminating(&error) { Ok(()) } else { Err(error) }
-                    }
-                }
-            }
-        })
-        .await;
-        self.expectations.creations_observed(key, untried);
-        error.map_or(Ok(()), Err)
-    }
-
-    async fn delete(
-        &self,
-        key: &ObjectKey,
-        set: &DaemonSet,
-        victims: &[Arc<Pod>],
-    ) -> Result<(), kube::Error> {
-        let deletions = victims.iter().map(|pod| async {
-            let deleted = self.pod_control.delete(set, key.namespace_or_empty(), pods::name(pod)).await;
-            if deleted.is_err() {
-                self.expectations.deletion_observed(key, pods::uid(pod));
-            }
-            api::ignore_not_found(deleted)
-        });
-        join_all(deletions).await.into_iter().find_map(Result::err).map_or(Ok(()), Err)
+        let (set, expectations) = (observed.set, &*self.expectations);
+        let template = template(set, observed.hash);
+        let pod = |i: usize| new_pod(set, &template, &create[i]);
+        let (_, error) = self.pod_control.create_expected(set, key, expectations, create.len(), pod).await;
+        let gone = self.pod_control.delete_expected(set, key, expectations, &delete).await;
+        error.map_or(Ok(()), Err).and(gone.into_iter().collect())
     }
 
     pub(super) async fn write_status(

@@ -16,7 +16,6 @@ use super::observed::{
     INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES, Observed, TRACKING_FINALIZER, has_finalizer,
 };
 use super::plan::{FAILED, NewPod, Plan};
-use crate::common::batch::slow_start;
 use crate::common::pod_control::pod_of;
 use crate::common::{api, owner, pods};
 
@@ -50,14 +49,10 @@ impl Controller {
     async fn delete(&self, key: &ObjectKey, observed: &Observed, victims: &[Arc<Pod>], done: &mut Done) {
         self.expectations.expect_deletions(key, victims.iter().map(|pod| pods::uid(pod).to_owned()));
         let job = observed.job.as_ref();
-        let deletions =
-            victims.iter().map(|pod| self.pod_control.delete(job, key.namespace_or_empty(), pods::name(pod)));
-        for (pod, result) in victims.iter().zip(join_all(deletions).await) {
-            if result.is_err() {
-                self.expectations.deletion_observed(key, pods::uid(pod));
-            }
-            match api::ignore_not_found(result) {
-                Ok(_) => {
+        let results = self.pod_control.delete_expected(job, key, &self.expectations, victims).await;
+        for (pod, result) in victims.iter().zip(results) {
+            match result {
+                Ok(()) => {
                     done.deleted.0 += 1;
                     done.deleted.1 += usize::from(pods::is_ready(pod));
                 }
@@ -68,19 +63,10 @@ impl Controller {
 
     async fn create(&self, key: &ObjectKey, observed: &Observed, wanted: &[NewPod], done: &mut Done) {
         self.expectations.expect_creations(key, wanted.len());
-        let job = observed.job.as_ref();
-        let (created, untried, error) = slow_start(wanted.len(), |i| async move {
-            let pod = new_pod(observed, &wanted[i]);
-            match self.pod_control.create(job, key.namespace_or_empty(), &pod).await {
-                Ok(_) => Ok(()),
-                Err(error) => {
-                    self.expectations.creation_observed(key);
-                    if api::is_namespace_terminating(&error) { Ok(()) } else { Err(error) }
-                }
-            }
-        })
-        .await;
-        self.expectations.creations_observed(key, untried);
+        let (job, expectations) = (observed.job.as_ref(), &*self.expectations);
+        let pod = |i: usize| new_pod(observed, &wanted[i]);
+        let (created, error) =
+            self.pod_control.create_expected(job, key, expectations, wanted.len(), pod).await;
         done.created = created;
         done.error = done.error.take().or(error);
     }

@@ -6,7 +6,6 @@ mod plan;
 use std::sync::Arc;
 
 use client::{Cache, Informer, ObjectKey, Outcome, WorkQueue, run_workers};
-use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::jiff::Timestamp;
@@ -16,7 +15,6 @@ use kube::api::PostParams;
 use self::flavor::Flavor;
 use self::plan::{Action, Set, plan, status};
 use crate::Error;
-use crate::common::batch::slow_start;
 use crate::common::expectations::Expectations;
 use crate::common::pod_control::{PodControl, pod_of};
 use crate::common::watching::{Owners, watch_keys, watch_owned};
@@ -122,31 +120,16 @@ impl<S: Flavor> Controller<S> {
         let name = set.meta.name.as_deref().unwrap_or_default();
         let pod = pod_of(name, owner::controller_reference(object), &set.template);
         self.expectations.expect_creations(key, count);
-        let (_, untried, error) = slow_start(count, |_| async {
-            match self.pod_control.create(object, key.namespace_or_empty(), &pod).await {
-                Ok(_) => Ok(()),
-                Err(error) => {
-                    self.expectations.creation_observed(key);
-                    if api::is_namespace_terminating(&error) { Ok(()) } else { Err(error) }
-                }
-            }
-        })
-        .await;
-        self.expectations.creations_observed(key, untried);
+        let (control, expectations) = (&self.pod_control, &*self.expectations);
+        let (_, error) = control.create_expected(object, key, expectations, count, |_| pod.clone()).await;
         error.map_or(Ok(()), Err)
     }
 
     async fn delete(&self, key: &ObjectKey, object: &S, victims: Vec<Arc<Pod>>) -> Result<(), kube::Error> {
         let uids = victims.iter().map(|pod| pods::uid(pod).to_owned());
         self.expectations.expect_deletions(key, uids);
-        let deletions = victims.iter().map(|pod| async {
-            let deleted = self.pod_control.delete(object, key.namespace_or_empty(), pods::name(pod)).await;
-            if deleted.is_err() {
-                self.expectations.deletion_observed(key, pods::uid(pod));
-            }
-            api::ignore_not_found(deleted)
-        });
-        join_all(deletions).await.into_iter().find_map(Result::err).map_or(Ok(()), Err)
+        let gone = self.pod_control.delete_expected(object, key, &self.expectations, &victims).await;
+        gone.into_iter().collect()
     }
 
     async fn write_status(&self, object: &S, set: &Set, status: ReplicaSetStatus) -> Result<(), kube::Error> {
