@@ -5,28 +5,72 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Secret};
 
 use super::atomic::{FileEntry, Payload};
+use crate::container::env::Objects;
 use crate::container::field::{self, FieldSource};
 
-/// Adds the keys of an object: all of them, or those of `items` under their paths. `what` names the object's kind in
-/// the error for a key that is not there.
-pub fn add_keys(
+/// Which keys of an object become files.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys<'a> {
+    /// These under their paths; without any all keys under their names.
+    items: &'a [KeyToPath],
+    /// Of files whose item says none.
+    mode: u32,
+    /// Neither the object nor its keys need be there.
+    optional: bool,
+}
+
+impl<'a> Keys<'a> {
+    /// As a volume's source says it.
+    pub fn new(items: Option<&'a [KeyToPath]>, mode: u32, optional: Option<bool>) -> Self {
+        Self { items: items.unwrap_or_default(), mode, optional: optional == Some(true) }
+    }
+}
+
+/// Adds the keys of a config map.
+pub async fn add_config_map(
+    payload: &mut Payload,
+    objects: &dyn Objects,
+    (namespace, name): (&str, &str),
+    keys: &Keys<'_>,
+) -> Result<(), String> {
+    match objects.config_map(namespace, name).await? {
+        Some(map) => add_keys(payload, config_map_data(map), keys, "config"),
+        None if keys.optional => Ok(()),
+        None => Err(format!("configmap {name:?} not found")),
+    }
+}
+
+/// Adds the keys of a secret.
+pub async fn add_secret(
+    payload: &mut Payload,
+    objects: &dyn Objects,
+    (namespace, name): (&str, &str),
+    keys: &Keys<'_>,
+) -> Result<(), String> {
+    match objects.secret(namespace, name).await? {
+        Some(secret) => add_keys(payload, secret_data(secret), keys, "secret"),
+        None if keys.optional => Ok(()),
+        None => Err(format!("secret {name:?} not found")),
+    }
+}
+
+/// `what` names the object's kind in the error for a key that is not there.
+fn add_keys(
     payload: &mut Payload,
     data: BTreeMap<String, Vec<u8>>,
-    items: Option<&[KeyToPath]>,
-    default_mode: u32,
-    optional: bool,
+    keys: &Keys<'_>,
     what: &str,
 ) -> Result<(), String> {
     let entry = |data: Vec<u8>, mode: u32| FileEntry { data, mode, uid: None };
-    let Some(items) = items.filter(|items| !items.is_empty()) else {
-        payload.extend(data.into_iter().map(|(key, data)| (key, entry(data, default_mode))));
+    if keys.items.is_empty() {
+        payload.extend(data.into_iter().map(|(key, data)| (key, entry(data, keys.mode))));
         return Ok(());
-    };
-    for item in items {
-        let mode = item.mode.map_or(default_mode, |m| m as u32);
+    }
+    for item in keys.items {
+        let mode = item.mode.map_or(keys.mode, |m| m as u32);
         match data.get(&item.key) {
             Some(data) => drop(payload.insert(item.path.clone(), entry(data.clone(), mode))),
-            None if optional => {}
+            None if keys.optional => {}
             None => return Err(format!("references non-existent {what} key: {}", item.key)),
         }
     }
@@ -34,13 +78,13 @@ pub fn add_keys(
 }
 
 /// The content of a config map.
-pub fn config_map_data(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
+fn config_map_data(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
     let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
     text.chain(map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0))).collect()
 }
 
 /// The content of a secret.
-pub fn secret_data(secret: Secret) -> BTreeMap<String, Vec<u8>> {
+fn secret_data(secret: Secret) -> BTreeMap<String, Vec<u8>> {
     secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()
 }
 
@@ -75,10 +119,11 @@ mod tests {
         ]))
         .unwrap();
         let mut payload = Payload::new();
-        add_keys(&mut payload, data.clone(), Some(&items), 0o644, true, "config").unwrap();
+        let keys = |optional| Keys::new(Some(&items), 0o644, Some(optional));
+        add_keys(&mut payload, data.clone(), &keys(true), "config").unwrap();
         assert_eq!(payload["x/y"], FileEntry { data: b"2".to_vec(), mode: 0o600, uid: None });
         assert_eq!(payload.len(), 1);
-        let error = add_keys(&mut payload, data, Some(&items), 0o644, false, "config");
+        let error = add_keys(&mut payload, data, &keys(false), "config");
         assert_eq!(error, Err("references non-existent config key: c".to_owned()));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, ProjectedVolumeSource, VolumeProjection};
 
 use super::atomic::{FileEntry, Payload};
+use super::payload::Keys;
 use super::{Tokens, payload};
 use crate::container::env::Objects;
 use crate::container::field::FieldSource;
@@ -44,21 +45,11 @@ async fn add(
 ) -> Result<Option<Duration>, String> {
     let namespace = spec::namespace(pod);
     if let Some(source) = &part.config_map {
-        let optional = source.optional == Some(true);
-        let data = match objects.config_map(namespace, &source.name).await? {
-            Some(map) => payload::config_map_data(map),
-            None if optional => return Ok(None),
-            None => return Err(format!("configmap {:?} not found", source.name)),
-        };
-        payload::add_keys(files, data, source.items.as_deref(), mode, optional, "config")?;
+        let keys = Keys::new(source.items.as_deref(), mode, source.optional);
+        payload::add_config_map(files, objects, (namespace, &source.name), &keys).await?;
     } else if let Some(source) = &part.secret {
-        let optional = source.optional == Some(true);
-        let data = match objects.secret(namespace, &source.name).await? {
-            Some(secret) => payload::secret_data(secret),
-            None if optional => return Ok(None),
-            None => return Err(format!("secret {:?} not found", source.name)),
-        };
-        payload::add_keys(files, data, source.items.as_deref(), mode, optional, "secret")?;
+        let keys = Keys::new(source.items.as_deref(), mode, source.optional);
+        payload::add_secret(files, objects, (namespace, &source.name), &keys).await?;
     } else if let Some(source) = &part.downward_api {
         payload::add_fields(files, source.items.as_deref().unwrap_or_default(), mode, fields)?;
     } else if let Some(source) = &part.service_account_token {

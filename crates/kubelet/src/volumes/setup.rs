@@ -9,8 +9,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
 use super::atomic::{self, Payload};
+use super::payload::Keys;
 use super::{ApiObjects, Claims, Tokens, empty_dir, host_path, ownership, payload, pod_dir, projected};
-use crate::container::env::Objects;
 use crate::container::field::FieldSource;
 use crate::pod::spec;
 
@@ -92,44 +92,14 @@ impl Volumes {
             return Ok((HostVolume { path, read_only: false, owned: false }, None));
         }
         if let Some(source) = &volume.config_map {
-            let optional = source.optional == Some(true);
-            match self.objects.config_map(namespace, &source.name).await? {
-                Some(map) => {
-                    let data = payload::config_map_data(map);
-                    let items = source.items.as_deref();
-                    payload::add_keys(
-                        &mut files,
-                        data,
-                        items,
-                        mode(source.default_mode),
-                        optional,
-                        "config",
-                    )?;
-                }
-                None if optional => {}
-                None => return Err(format!("configmap {:?} not found", source.name)),
-            }
+            let keys = Keys::new(source.items.as_deref(), mode(source.default_mode), source.optional);
+            payload::add_config_map(&mut files, &self.objects, (namespace, &source.name), &keys).await?;
             return self.write(pod, "configmap", &volume.name, &files, false).map(|v| (v, None));
         }
         if let Some(source) = &volume.secret {
-            let (name, optional) =
-                (source.secret_name.as_deref().unwrap_or_default(), source.optional == Some(true));
-            match self.objects.secret(namespace, name).await? {
-                Some(secret) => {
-                    let data = payload::secret_data(secret);
-                    let items = source.items.as_deref();
-                    payload::add_keys(
-                        &mut files,
-                        data,
-                        items,
-                        mode(source.default_mode),
-                        optional,
-                        "secret",
-                    )?;
-                }
-                None if optional => {}
-                None => return Err(format!("secret {name:?} not found")),
-            }
+            let name = source.secret_name.as_deref().unwrap_or_default();
+            let keys = Keys::new(source.items.as_deref(), mode(source.default_mode), source.optional);
+            payload::add_secret(&mut files, &self.objects, (namespace, name), &keys).await?;
             return self.write(pod, "secret", &volume.name, &files, true).map(|v| (v, None));
         }
         if let Some(source) = &volume.downward_api {
