@@ -70,6 +70,23 @@ impl Cluster {
         answer
     }
 
+    /// Calls again until the answer will do.
+    async fn eventually<F: Future<Output = (u16, Value)>>(
+        &self,
+        call: impl Fn() -> F,
+        will_do: impl Fn(&(u16, Value)) -> bool,
+    ) -> (u16, Value) {
+        let started = tokio::time::Instant::now();
+        loop {
+            let answer = call().await;
+            if will_do(&answer) {
+                return answer;
+            }
+            assert!(started.elapsed() < PATIENCE, "{answer:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The message of a refusal.
     async fn refused(&self, path: &str, body: Value) -> String {
         let (status, answer) = self.call("POST", path, Some(body)).await;
@@ -286,4 +303,31 @@ async fn an_evicted_pod_says_so() {
     let conditions = after["status"]["conditions"].as_array().unwrap();
     let told = conditions.iter().find(|c| c["type"] == "DisruptionTarget").unwrap();
     assert_eq!((&told["status"], &told["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+}
+
+#[tokio::test]
+async fn a_default_that_came_later_is_there_when_read() {
+    let cluster = start(store(), |_| {}).await.unwrap();
+    cluster.namespace("d", json!({})).await;
+    let definition = json!({"metadata": {"name": "bars.example.com"}, "spec": {
+        "group": "example.com", "scope": "Namespaced", "names": {"plural": "bars", "kind": "Bar"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}}}]}});
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    cluster.make(definitions, definition).await;
+    let bars = "/apis/example.com/v1/namespaces/d/bars";
+    let bar = json!({"apiVersion": "example.com/v1", "kind": "Bar", "metadata": {"name": "old"}, "a": "x"});
+    cluster.eventually(|| cluster.call("POST", bars, Some(bar.clone())), |(status, _)| *status == 201).await;
+    let path = format!("{definitions}/bars.example.com");
+    let (_, mut definition) = cluster.call("GET", &path, None).await;
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["b"]["default"] = json!("B");
+    assert_eq!(cluster.call("PUT", &path, Some(definition)).await.0, 200);
+    let old = format!("{bars}/old");
+    let (_, read) = cluster.eventually(|| cluster.call("GET", &old, None), |(_, o)| o["b"] == "B").await;
+    assert_eq!(read["a"], "x");
+    let (_, list) = cluster.call("GET", bars, None).await;
+    assert_eq!(list["items"][0]["b"], "B");
+    // Stored with its defaults, it is given as it is stored; nothing tells the two apart.
+    let (_, new) = cluster.call("PATCH", &old, Some(json!({"a": "y"}))).await;
+    assert_eq!((&new["a"], &new["b"]), (&json!("y"), &json!("B")));
 }

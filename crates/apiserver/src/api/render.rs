@@ -27,7 +27,7 @@ pub async fn entry(
     entry: &Entry,
 ) -> ApiResult<Response<Body>> {
     let memo = memo(entry);
-    if is_plain(served, accept) {
+    if is_copied(served, accept, entry) {
         let header = header(&served.resource.kind, &served.resource.api_version());
         let mut out = Vec::new();
         memo.write_json(&mut out, entry, &header, entry.mod_revision.0);
@@ -41,9 +41,14 @@ pub async fn entry(
     object(call, served, accept, 200, served.convert_from_hub(memo.decode(entry)?).await?)
 }
 
-/// True when stored bytes can be copied into the answer.
+/// True when stored bytes can be copied into the answer, whatever the object.
 pub fn is_plain(served: &Served, accept: Accept) -> bool {
     accept.media == Media::Json && accept.form == Form::Whole && served.conversion.is_none()
+}
+
+/// True when the bytes of this entry can be copied into the answer.
+pub fn is_copied(served: &Served, accept: Accept, entry: &Entry) -> bool {
+    accept.media == Media::Json && accept.form == Form::Whole && served.is_same(entry.mod_revision.0)
 }
 
 /// Answers with what a write saved.
@@ -54,7 +59,7 @@ pub async fn saved(
     code: u16,
     saved: Saved,
 ) -> ApiResult<Response<Body>> {
-    if let (Some(stored), true) = (&saved.entry, is_plain(served, accept)) {
+    if let Some(stored) = saved.entry.as_ref().filter(|stored| is_copied(served, accept, stored)) {
         let mut response = entry(call, served, accept, stored).await?;
         *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
         return Ok(response);

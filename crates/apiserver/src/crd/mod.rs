@@ -1,6 +1,7 @@
 //! Custom resources: definitions become served resources.
 
 mod controller;
+mod defaults_on_read;
 mod names;
 mod resource;
 mod webhook_conversion;

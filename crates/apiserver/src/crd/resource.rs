@@ -8,6 +8,7 @@ use schema::{
 };
 
 use super::CustomFacts;
+use super::defaults_on_read::{DefaultsOnRead, has_defaults};
 use super::webhook_conversion::WebhookConversion;
 use crate::registry::{Converter, Served, meta};
 use crate::webhook::WebhookClient;
@@ -45,10 +46,17 @@ pub fn served_by(definition: &Value, webhooks: &Arc<WebhookClient>) -> Vec<Arc<S
     served
         .map(|(resource, version)| {
             let mut served = one(definition, version, resource.clone(), hub.clone());
-            served.conversion.clone_from(&conversion);
+            served.conversion =
+                conversion.clone().or_else(|| defaults_on_read(definition, version, resource));
             Arc::new(served)
         })
         .collect()
+}
+
+fn defaults_on_read(definition: &Value, version: &Value, resource: &Arc<Resource>) -> Option<Converter> {
+    let since = meta::resource_version(definition).parse().unwrap_or(u64::MAX);
+    has_defaults(&version["schema"]["openAPIV3Schema"])
+        .then(|| Converter::Local(Arc::new(DefaultsOnRead::new(resource.clone(), since))))
 }
 
 fn one(definition: &Value, version: &Value, resource: Arc<Resource>, hub: Arc<Resource>) -> Served {

@@ -15,6 +15,10 @@ pub trait Conversion: Send + Sync + 'static {
     fn convert_to_hub(&self, object: Value) -> ApiResult<Value>;
     /// To the served version.
     fn convert_from_hub(&self, object: Value) -> ApiResult<Value>;
+    /// True if an object that was stored at `revision` is the same in both but for its `apiVersion`.
+    fn is_needless(&self, _revision: u64) -> bool {
+        false
+    }
 }
 
 /// Converts objects of a custom resource by asking somebody else.
@@ -47,6 +51,15 @@ pub fn hub_equals(resource: &Resource, hub: &Resource) -> bool {
 }
 
 impl Served {
+    /// True if the object that was stored at `revision` is the same in the served version but for its `apiVersion`.
+    pub fn is_same(&self, revision: u64) -> bool {
+        match &self.conversion {
+            None => true,
+            Some(Converter::Local(conversion)) => conversion.is_needless(revision),
+            Some(Converter::Remote(_)) => false,
+        }
+    }
+
     /// An object of the served version, in the stored one.
     pub async fn convert_to_hub(&self, object: Value) -> ApiResult<Value> {
         match &self.conversion {
@@ -58,7 +71,7 @@ impl Served {
     /// An object of the stored version (or any other that was stored once), in the served one.
     pub async fn convert_from_hub(&self, object: Value) -> ApiResult<Value> {
         match &self.conversion {
-            Some(Converter::Remote(remote)) => one(remote.convert(vec![object], &self.resource).await?),
+            Some(Converter::Remote(_)) => one(self.convert_all_from_hub(vec![object]).await?),
             _ => self.convert_from_hub_here(object),
         }
     }
@@ -74,7 +87,11 @@ impl Served {
     /// As [`Served::convert_from_hub`], all at once.
     pub async fn convert_all_from_hub(&self, objects: Vec<Value>) -> ApiResult<Vec<Value>> {
         match &self.conversion {
-            Some(Converter::Remote(remote)) => remote.convert(objects, &self.resource).await,
+            Some(Converter::Remote(remote)) => {
+                let mut converted = remote.convert(objects, &self.resource).await?;
+                converted.iter_mut().for_each(|o| rules::apply_defaults(self.resource.schema.root(), o));
+                Ok(converted)
+            }
             _ => objects.into_iter().map(|object| self.convert_from_hub_here(object)).collect(),
         }
     }
