@@ -76,11 +76,38 @@ pub fn protobuf_list<'a>(
     meta: &ListMeta,
     items: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<Vec<u8>, Error> {
+    let mut all = Vec::new();
+    items.into_iter().for_each(|item| protobuf_item(item, &mut all));
+    let (mut out, tail) = protobuf_list_around(api_version, list_kind, meta, all.len())?;
+    out.extend_from_slice(&all);
+    out.extend_from_slice(&tail);
+    Ok(out)
+}
+
+/// Appends an item of a protobuf list, from its message.
+pub fn protobuf_item(message: &[u8], out: &mut Vec<u8>) {
+    wire::put_bytes(2, message, out);
+}
+
+/// The bytes that [`protobuf_item`] makes of a message of that many.
+pub fn protobuf_item_length(message_bytes: usize) -> usize {
+    let bits = usize::BITS - (message_bytes | 1).leading_zeros();
+    1 + bits.div_ceil(7) as usize + message_bytes
+}
+
+/// What comes before and after the items of a protobuf list when these take `item_bytes`.
+pub fn protobuf_list_around(
+    api_version: &str,
+    list_kind: &str,
+    meta: &ListMeta,
+    item_bytes: usize,
+) -> Result<(Vec<u8>, Vec<u8>), Error> {
     let list_meta = Catalog::builtin().type_named(LIST_META).unwrap_or_else(Schema::any);
-    let mut message = Vec::with_capacity(1024);
-    wire::put_bytes(1, &protobuf::encode_message(&meta.to_value(), &list_meta)?, &mut message);
-    items.into_iter().for_each(|item| wire::put_bytes(2, item, &mut message));
-    Ok(protobuf::wrap(api_version, list_kind, &message))
+    let mut start = Vec::new();
+    wire::put_bytes(1, &protobuf::encode_message(&meta.to_value(), &list_meta)?, &mut start);
+    let mut head = protobuf::wrap_start(api_version, list_kind, start.len() + item_bytes);
+    head.extend_from_slice(&start);
+    Ok((head, protobuf::wrap_end()))
 }
 
 /// One event of a protobuf watch stream: length of four bytes, then a `WatchEvent` without envelope that holds the
@@ -178,6 +205,15 @@ fn cause(cause: &Cause) -> Value {
 mod tests {
     use super::*;
     use crate::json;
+
+    #[test]
+    fn items_are_as_long_as_said() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152] {
+            let mut out = Vec::new();
+            protobuf_item(&vec![0; length], &mut out);
+            assert_eq!(out.len(), protobuf_item_length(length));
+        }
+    }
 
     #[test]
     fn list_and_event() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use codec::json;
+use codec::{frame, json};
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::{Frame, SizeHint};
@@ -71,18 +71,26 @@ pub(super) async fn protobuf(served: &Served, page: ListPage) -> ApiResult<Respo
         yield_now().await;
         for object in decode_all(served, entries).await? {
             let message = codec::protobuf::encode_message(&object, &resource.schema);
-            messages.push(message.map_err(ApiError::internal)?);
+            messages.push(message.map_err(ApiError::internal)?.into_boxed_slice());
         }
     }
-    let meta = codec::frame::ListMeta {
+    let meta = frame::ListMeta {
         resource_version: page.revision.to_string(),
         remaining_item_count: page.remaining.map(|n| i64::try_from(n).unwrap_or(i64::MAX)),
         continue_token: page.continue_token,
     };
-    let items = messages.iter().map(Vec::as_slice);
-    let bytes = codec::frame::protobuf_list(&resource.api_version(), &resource.list_kind, &meta, items)
-        .map_err(ApiError::internal)?;
-    Ok(respond::bytes(200, Media::Protobuf.name(), bytes))
+    let item_bytes = messages.iter().map(|message| frame::protobuf_item_length(message.len())).sum();
+    let (start, end) =
+        frame::protobuf_list_around(&resource.api_version(), &resource.list_kind, &meta, item_bytes)
+            .map_err(ApiError::internal)?;
+    let length = start.len() + item_bytes + end.len();
+    let mut list = ProtobufBody { start, messages: messages.into_iter(), end: Some(end) };
+    if length < PIECE {
+        return Ok(respond::bytes(200, Media::Protobuf.name(), list.piece().unwrap_or_default()));
+    }
+    let mut response = Response::new(list.boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Media::Protobuf.name()));
+    Ok(response)
 }
 
 /// The answer with a page as a Table in compact JSON.
@@ -173,5 +181,39 @@ impl http_body::Body for ListBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+/// A list in protobuf, whose length is said at its start: all messages are there before the first is sent.
+struct ProtobufBody {
+    start: Vec<u8>,
+    messages: std::vec::IntoIter<Box<[u8]>>,
+    end: Option<Vec<u8>>,
+}
+
+impl ProtobufBody {
+    /// The next piece; `None` after the last.
+    fn piece(&mut self) -> Option<Vec<u8>> {
+        let end = self.end.take()?;
+        let mut out = std::mem::take(&mut self.start);
+        out.reserve(PIECE + PIECE / 4);
+        while out.len() < PIECE {
+            let Some(message) = self.messages.next() else {
+                out.extend_from_slice(&end);
+                return Some(out);
+            };
+            frame::protobuf_item(&message, &mut out);
+        }
+        self.end = Some(end);
+        Some(out)
+    }
+}
+
+impl http_body::Body for ProtobufBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.get_mut().piece().map(|piece| Ok(Frame::data(piece.into()))))
     }
 }

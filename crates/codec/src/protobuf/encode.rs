@@ -3,9 +3,12 @@
 use schema::{Field, Kind, Map, Member, Node, Object, Schema, Value, Variant};
 
 use super::MAGIC;
-use super::wire::{FIXED64, put_bytes, put_int, put_message, put_tag};
+use super::wire::{BYTES, FIXED64, put_bytes, put_int, put_message, put_tag, put_varint};
 use crate::time::{self, Layout};
 use crate::{Error, json, scalar};
+
+/// Bytes of an envelope after its message: two empty fields.
+const ENVELOPE_END: usize = 4;
 
 /// An object with its envelope. `apiVersion` and `kind` of the object go there and nowhere else.
 pub fn encode(value: &Value, schema: &Schema) -> Result<Vec<u8>, Error> {
@@ -15,7 +18,16 @@ pub fn encode(value: &Value, schema: &Schema) -> Result<Vec<u8>, Error> {
 
 /// An envelope around an encoded message.
 pub fn wrap(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.len() + 64);
+    let mut out = wrap_start(api_version, kind, message.len());
+    out.reserve_exact(message.len() + ENVELOPE_END);
+    out.extend_from_slice(message);
+    out.extend_from_slice(&wrap_end());
+    out
+}
+
+/// An envelope as far as a message of that many bytes.
+pub(crate) fn wrap_start(api_version: &str, kind: &str, message_bytes: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
     out.extend_from_slice(MAGIC);
     let type_meta = |out: &mut Vec<u8>| {
         put_bytes(1, api_version.as_bytes(), out);
@@ -24,7 +36,14 @@ pub fn wrap(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
     };
     // Infallible: the writer above only appends.
     let _ = put_message(1, &mut out, type_meta);
-    put_bytes(2, message, &mut out);
+    put_tag(2, BYTES, &mut out);
+    put_varint(message_bytes as u64, &mut out);
+    out
+}
+
+/// An envelope after its message.
+pub(crate) fn wrap_end() -> Vec<u8> {
+    let mut out = Vec::with_capacity(ENVELOPE_END);
     put_bytes(3, b"", &mut out);
     put_bytes(4, b"", &mut out);
     out
@@ -47,15 +66,29 @@ pub fn encode_message(value: &Value, schema: &Schema) -> Result<Vec<u8>, Error> 
 }
 
 fn put_object(object: Object<'_>, map: &Map, out: &mut Vec<u8>) -> Result<(), Error> {
+    // Most fields of most objects are absent: few of them have to be looked for.
+    let present = map.keys().fold(0, |marks, key| marks | mark(key));
     for member in object.members() {
         match member {
-            Member::Field(field) => put_field(field, map.get(field.name()), out)?,
+            Member::Field(field) => {
+                let name = field.name();
+                let value = if present & mark(name) == 0 { None } else { map.get(name) };
+                put_field(field, value, out)?;
+            }
             Member::Inline(inline) => {
                 put_message(inline.proto.number, out, |out| put_object(inline.object, map, out))?;
             }
         }
     }
     Ok(())
+}
+
+/// One bit of a name, the same for equal names.
+fn mark(name: &str) -> u64 {
+    match name.as_bytes() {
+        [first, .., last] => 1 << ((name.len() * 5 + usize::from(*first) * 3 + usize::from(*last)) % 64),
+        _ => 1,
+    }
 }
 
 fn put_field(field: Field<'_>, value: Option<&Value>, out: &mut Vec<u8>) -> Result<(), Error> {

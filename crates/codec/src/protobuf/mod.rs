@@ -9,6 +9,7 @@ pub(crate) mod wire;
 
 pub use decode::{decode, decode_message, unwrap};
 pub use encode::{encode, encode_message, wrap};
+pub(crate) use encode::{wrap_end, wrap_start};
 
 /// The first bytes of every object (`application/vnd.kubernetes.protobuf`).
 pub const MAGIC: &[u8; 4] = b"k8s\0";
