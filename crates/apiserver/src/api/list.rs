@@ -43,7 +43,7 @@ async fn answer(
     accept: Accept,
     page: ListPage,
 ) -> ApiResult<Response<Body>> {
-    if render::is_plain(served, accept) || page.entries.iter().all(|e| render::is_copied(served, accept, e)) {
+    if render::is_copied_page(served, accept, &page.entries) {
         return list_body::response(served, page, accept.pretty);
     }
     let meta = list_meta(&page);

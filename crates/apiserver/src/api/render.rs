@@ -46,6 +46,12 @@ pub fn is_plain(served: &Served, accept: Accept) -> bool {
     accept.media == Media::Json && accept.form == Form::Whole && served.conversion.is_none()
 }
 
+/// True when the bytes of these entries can be copied into the answer.
+pub fn is_copied_page(served: &Served, accept: Accept, entries: &[Arc<Entry>]) -> bool {
+    is_plain(served, accept)
+        || (!entries.is_empty() && entries.iter().all(|entry| is_copied(served, accept, entry)))
+}
+
 /// True when the bytes of this entry can be copied into the answer.
 pub fn is_copied(served: &Served, accept: Accept, entry: &Entry) -> bool {
     accept.media == Media::Json && accept.form == Form::Whole && served.is_same(entry.mod_revision.0)
