@@ -102,7 +102,9 @@ impl Candidate {
                 () = stop.cancelled() => return self.release().await,
                 () = tokio::time::sleep(self.config.retry) => {}
             }
-            match tokio::time::timeout(self.config.renew_deadline, self.acquire_or_renew()).await {
+            // Another may lead as soon as the lease has ended: a request that hangs must not outlast the deadline.
+            let left = self.config.renew_deadline.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left, self.acquire_or_renew()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return tracing::warn!(lease = self.config.name, "another leads"),
                 Ok(Err(error)) => tracing::warn!(lease = self.config.name, %error, "lease not renewed"),

@@ -12,7 +12,7 @@ pub mod vm;
 
 pub use cluster::Cluster;
 pub use image::{Image, busybox};
-pub use machine::Machine;
+pub use machine::{Lan, Machine};
 pub use process::{Output, Run, find_program, wait_until};
 pub use registry::Registry;
 

@@ -10,12 +10,17 @@ use schema::{Value, value};
 
 use crate::bootstrap::Maker;
 use crate::core::Core;
+use crate::registry::options::DeleteOptions;
+use crate::registry::{Registry, meta};
 
 const NAMESPACE: &str = "kube-system";
 /// How long the lease is good for, in seconds (`IdentityLeaseDurationSeconds`).
 const DURATION_S: i64 = 3600;
 /// It is renewed this often: far more often than it expires, and seldom enough to leave an idle disk alone.
 const RENEW: Duration = Duration::from_secs(10 * 60);
+/// The label of such leases, and what it says.
+const LABEL: &str = "apiserver.kubernetes.io/identity";
+const HOLDER: &str = "kube-apiserver";
 const TRACKING: &str = "kube-apiserver-legacy-service-account-token-tracking";
 
 /// Keeps both, in a task of the server.
@@ -41,9 +46,37 @@ pub fn run(core: &Arc<Core>) {
             if let Err(error) = written {
                 tracing::warn!(%error, "renew the identity lease");
             }
+            if let Err(error) = forget_dead(&core.registry, &name).await {
+                tracing::warn!(%error, "remove identity leases of servers that are gone");
+            }
             tokio::time::sleep(RENEW).await;
         }
     });
+}
+
+/// Removes the leases of other servers that have ended (upstream's identity lease garbage collector).
+async fn forget_dead(registry: &Registry, own: &str) -> crate::ApiResult<()> {
+    let Some(served) = registry.stored_resource("coordination.k8s.io", "leases") else { return Ok(()) };
+    for lease in registry.find_all("coordination.k8s.io", "leases", Some(NAMESPACE))? {
+        let name = meta::name(&lease);
+        if name == own || !has_ended(&lease, Timestamp::now()) {
+            continue;
+        }
+        match registry.own().delete(&served, (NAMESPACE, name), &DeleteOptions::default()).await {
+            Err(error) if error.code != 404 => return Err(error),
+            _ => tracing::info!(name, "removed the identity lease of a server that is gone"),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a lease is a server's identity and was not renewed within its duration.
+fn has_ended(lease: &Value, now: Timestamp) -> bool {
+    let is_identity =
+        lease.map_at("metadata.labels").and_then(|labels| labels.get_str(LABEL)) == Some(HOLDER);
+    let renewed = lease.str_at("spec.renewTime").and_then(|text| text.parse::<Timestamp>().ok());
+    let duration_s = lease.int_at("spec.leaseDurationSeconds").unwrap_or(DURATION_S);
+    is_identity && renewed.is_none_or(|at| now.as_second().saturating_sub(at.as_second()) > duration_s)
 }
 
 fn host_name() -> String {
@@ -74,7 +107,7 @@ fn lease(name: &str, host: &str, holder: &str) -> Value {
     value!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": name, "namespace": NAMESPACE, "labels": {
-            "apiserver.kubernetes.io/identity": "kube-apiserver", "kubernetes.io/hostname": host}},
+            (LABEL): HOLDER, "kubernetes.io/hostname": host}},
         "spec": {"holderIdentity": holder, "leaseDurationSeconds": DURATION_S, "renewTime": now}
     })
 }
@@ -82,6 +115,17 @@ fn lease(name: &str, host: &str, holder: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_renewed_lives() {
+        let now = Timestamp::now();
+        let mut own = lease("apiserver-x", "node", "me");
+        assert!(!has_ended(&own, now));
+        own.set("spec.renewTime", "2026-01-01T00:00:00.000000Z");
+        assert!(has_ended(&own, now));
+        own.set("metadata.labels", value!({}));
+        assert!(!has_ended(&own, now), "a lease of somebody else");
+    }
 
     #[test]
     fn a_host_has_one_name() {
