@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::Response;
 use store::Store;
 
+use crate::encryption::Encryption;
 use crate::http::{Body, respond};
 use crate::request::Query;
 
@@ -44,7 +45,13 @@ impl Health {
     }
 
     /// Answers below `/healthz`, `/livez` and `/readyz`; `None` for other paths.
-    pub fn serve(&self, path: &str, query: &Query) -> Option<Response<Body>> {
+    /// `encryption` tells of its plugins.
+    pub async fn serve(
+        &self,
+        path: &str,
+        query: &Query,
+        encryption: Option<&Encryption>,
+    ) -> Option<Response<Body>> {
         let path = path.trim_end_matches('/');
         let (name, endpoint) =
             [("/healthz", Endpoint::Healthz), ("/livez", Endpoint::Livez), ("/readyz", Endpoint::Readyz)]
@@ -52,7 +59,10 @@ impl Health {
                 .find(|(name, _)| {
                     path == *name || path.strip_prefix(name).is_some_and(|r| r.starts_with('/'))
                 })?;
-        let checks = self.checks(endpoint);
+        let mut checks = self.checks(endpoint);
+        if let Some(encryption) = encryption {
+            checks.extend(encryption.check().await.map(|outcome| ("kms-providers", outcome)));
+        }
         let single = path[name.len()..].trim_start_matches('/');
         if !single.is_empty() {
             let found = checks.iter().find(|(check, _)| *check == single);

@@ -43,12 +43,9 @@ impl Server {
         let scope = scope.child("apiserver");
         let table = ResourceTable::builtin(Catalog::builtin());
         let table = crate::operation::apply_runtime_config(table, &options.runtime_config)?;
-        let mut registry = Registry::new(store.clone(), table, clock);
+        let mut registry = Registry::new(store.clone(), table, clock.clone());
         registry.event_ttl_s = options.event_ttl_s;
-        registry.encryption = crate::encryption::Encryption::new(&options, &scope)?;
-        if let Some(encryption) = &registry.encryption {
-            encryption.open_all(&*store)?;
-        }
+        registry.encryption = crate::encryption::Encryption::new(&options, &store, clock, &scope).await?;
         let registry = Arc::new(registry);
         configure_addresses(&options, &registry)?;
         let security = Security::new(&options, &registry, &scope)?;

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response};
 use schema::{Value, value};
 
 use super::Call;
-use crate::http::negotiate::clauses;
+use crate::http::negotiate::{Accept, clauses};
 use crate::http::{Body, respond};
 use crate::status::{ApiError, ApiResult};
 
@@ -28,18 +28,24 @@ const PATHS: [&str; 15] = [
     "/version",
 ];
 
+/// JSON that is always laid out for people (`responsewriters.WriteRawJSON`).
+fn raw(value: &Value) -> ApiResult<Response<Body>> {
+    respond::object(200, value, Accept { pretty: true, ..Accept::JSON }, None)
+}
+
 pub(super) async fn serve(call: &Call<'_>, _: Body) -> ApiResult<Response<Body>> {
     let path = call.info.path.as_str();
     let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
-    if let Some(response) = call.core.health.serve(trimmed, call.query) {
+    let encryption = call.core.registry.encryption.as_deref();
+    if let Some(response) = call.core.health.serve(trimmed, call.query, encryption).await {
         return Ok(response);
     }
     if let Some(response) = crate::operation::serve_page(call.core, trimmed) {
         return Ok(response);
     }
     match trimmed {
-        "/" | "" => return Ok(respond::json(200, &value!({"paths": (index(call))}))),
-        "/version" => return Ok(respond::json(200, &version())),
+        "/" | "" => return raw(&value!({"paths": (index(call))})),
+        "/version" => return raw(&version()),
         "/metrics" => {
             let mut text = call.core.metrics.render();
             call.core.flow.render_metrics(&mut text);

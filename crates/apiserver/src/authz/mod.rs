@@ -18,6 +18,7 @@ use crate::status::{ApiError, GroupResource};
 pub use always::{AlwaysAllow, AlwaysDeny, PrivilegedGroup};
 pub use node::NodeAuthorizer;
 pub use rbac::{Rbac, RoleEscalation};
+pub(crate) use setup::go_duration;
 pub use setup::{Authorization, authorizers};
 
 /// What is to be decided (`authorizer.Attributes`).

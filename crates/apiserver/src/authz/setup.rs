@@ -168,7 +168,7 @@ fn webhook(one: &Value) -> Result<Webhook, String> {
 }
 
 /// A duration of whole units, as configuration files have them: `5m`, `30s`, `1m30s`, `500ms`.
-fn go_duration(text: &str) -> Option<Duration> {
+pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {

@@ -28,7 +28,10 @@ impl Registry {
             0 => {}
             revision => self.wait_for(revision).await?,
         }
-        self.entry(served, namespace, name)?.ok_or_else(|| ApiError::not_found(served.group_resource(), name))
+        let entry = self.entry(served, namespace, name)?;
+        let entry = entry.ok_or_else(|| ApiError::not_found(served.group_resource(), name))?;
+        super::stored::readable(&entry)?;
+        Ok(entry)
     }
 
     /// Waits a moment until `revision` can be read.

@@ -3,27 +3,66 @@
 //! `kind`, `apiVersion` and `metadata` come first, in this order. An answer is made from stored bytes by writing the
 //! kind and version asked for and the entry's revision before the rest; nothing is decoded.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use schema::{Resource, SelectableField, SmolStr, Value};
 use store::Entry;
 
-use crate::encryption::Encryption;
+use crate::encryption::{Encryption, MARK};
 use crate::status::{ApiError, ApiResult};
 
 /// What marks the start of metadata in stored JSON.
 const METADATA: &[u8] = b"\"metadata\":{";
+
+/// A larger scratch is given back to the system.
+const MAX_SCRATCH_BYTES: usize = 256 * 1024;
+
+thread_local! {
+    /// Where objects are encoded before their length is known.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Hangs on every entry: where the splice goes, and what selectors ask for.
 #[derive(Debug)]
 pub struct ObjectMemo {
     /// Offset in the JSON just after `"metadata":{`.
     splice_at: usize,
-    /// The JSON if the stored value is something else (protobuf, encrypted).
-    json: Option<Bytes>,
+    json: Json,
     facts: OnceLock<Facts>,
     decoded: OnceLock<Arc<Value>>,
+}
+
+/// Where an object's JSON is.
+#[derive(Debug)]
+enum Json {
+    /// It is the stored value.
+    Stored,
+    /// Here: the stored value is something else (of another layout, encrypted).
+    Own(Bytes),
+    /// Nowhere: the stored value cannot be decrypted; [`readable`] says why.
+    Unreadable,
+}
+
+impl From<Option<Bytes>> for Json {
+    fn from(own: Option<Bytes>) -> Self {
+        own.map_or(Self::Stored, Self::Own)
+    }
+}
+
+/// Hangs on an encrypted entry that could not be decrypted when it was looked at first.
+#[derive(Debug)]
+struct Sealed {
+    why: Mutex<Box<str>>,
+    opened: OnceLock<Arc<ObjectMemo>>,
+}
+
+impl Sealed {
+    fn of(entry: &Entry, why: &str) -> Arc<Self> {
+        entry.memo_or_init(|_| Self { why: Mutex::new(why.into()), opened: OnceLock::new() })
+    }
 }
 
 /// What selectors ask for.
@@ -35,7 +74,8 @@ struct Facts {
 
 /// Encodes an object for the store, with the memo for its entry.
 pub fn encode(object: &Value, resource: &Resource) -> ApiResult<(Bytes, Arc<ObjectMemo>)> {
-    let mut out = Vec::with_capacity(1024);
+    let mut out = SCRATCH.take();
+    out.clear();
     out.push(b'{');
     for field in ["kind", "apiVersion"] {
         if let Some(text) = object.get(field).and_then(Value::as_str) {
@@ -62,8 +102,12 @@ pub fn encode(object: &Value, resource: &Resource) -> ApiResult<(Bytes, Arc<Obje
     }
     out.push(b'}');
     let facts = OnceLock::from(facts_of(object, resource));
-    let memo = ObjectMemo { splice_at, json: None, facts, decoded: OnceLock::new() };
-    Ok((out.into(), Arc::new(memo)))
+    let memo = ObjectMemo { splice_at, json: Json::Stored, facts, decoded: OnceLock::new() };
+    let bytes = Bytes::copy_from_slice(&out);
+    if out.capacity() <= MAX_SCRATCH_BYTES {
+        SCRATCH.set(out);
+    }
+    Ok((bytes, Arc::new(memo)))
 }
 
 fn write_member(out: &mut Vec<u8>, key: &str, value: &Value) -> ApiResult<()> {
@@ -74,24 +118,54 @@ fn write_member(out: &mut Vec<u8>, key: &str, value: &Value) -> ApiResult<()> {
 
 /// The memo of an entry, made now if it was read from disk.
 pub fn memo(entry: &Entry) -> Arc<ObjectMemo> {
+    if entry.value.starts_with(MARK) {
+        return entry.memo().unwrap_or_else(|| {
+            let sealed = entry.memo::<Sealed>();
+            let opened = sealed.and_then(|sealed| sealed.opened.get().cloned());
+            opened.unwrap_or_else(|| Arc::new(ObjectMemo::unreadable()))
+        });
+    }
     entry.memo_or_init(|entry| {
         let json = laid_out(&entry.value);
         let bytes = json.as_ref().unwrap_or(&entry.value);
         let splice_at = find(bytes, METADATA).map_or(bytes.len(), |at| at + METADATA.len());
-        ObjectMemo { splice_at, json, facts: OnceLock::new(), decoded: OnceLock::new() }
+        ObjectMemo { splice_at, json: json.into(), facts: OnceLock::new(), decoded: OnceLock::new() }
     })
 }
 
 /// Gives an entry whose stored form is encrypted its plain form.
 pub fn set_plain(entry: &Entry, plain: Bytes) {
     let json = laid_out(&plain).unwrap_or(plain);
-    entry.set_memo(Arc::new(memo_of_sealed(json)));
+    let made = Arc::new(memo_of_sealed(json));
+    entry.set_memo(made.clone());
+    if entry.memo::<ObjectMemo>().is_none() {
+        let _ = Sealed::of(entry, "").opened.set(made);
+    }
+}
+
+/// Says why the stored form of an entry cannot be decrypted.
+pub fn set_unreadable(entry: &Entry, why: &str) {
+    *Sealed::of(entry, why).why.lock() = why.into();
+}
+
+/// Whether an encrypted entry has its plain form.
+pub fn is_readable(entry: &Entry) -> bool {
+    entry.memo::<ObjectMemo>().is_some() || entry.memo::<Sealed>().is_some_and(|s| s.opened.get().is_some())
+}
+
+/// An error that says why if an entry cannot be decrypted.
+pub fn readable(entry: &Entry) -> ApiResult<()> {
+    if !entry.value.starts_with(MARK) || is_readable(entry) {
+        return Ok(());
+    }
+    let why = Sealed::of(entry, "nothing decrypts it").why.lock().clone();
+    Err(ApiError::internal(format!("unable to transform key {:?}: {why}", entry.key.to_string())))
 }
 
 /// The memo of an entry whose stored form is not its JSON.
 fn memo_of_sealed(json: Bytes) -> ObjectMemo {
     let splice_at = find(&json, METADATA).map_or(json.len(), |at| at + METADATA.len());
-    ObjectMemo { splice_at, json: Some(json), facts: OnceLock::new(), decoded: OnceLock::new() }
+    ObjectMemo { splice_at, json: Json::Own(json), facts: OnceLock::new(), decoded: OnceLock::new() }
 }
 
 /// As [`encode`], encrypted if the server's configuration says so.
@@ -101,7 +175,16 @@ pub fn encode_sealed(
     key: &str,
     encryption: Option<&Encryption>,
 ) -> ApiResult<(Bytes, Arc<ObjectMemo>)> {
-    let (bytes, memo) = encode(object, resource)?;
+    seal(encode(object, resource)?, resource, key, encryption)
+}
+
+/// What [`encode`] gave, encrypted if the server's configuration says so.
+pub fn seal(
+    (bytes, memo): (Bytes, Arc<ObjectMemo>),
+    resource: &Resource,
+    key: &str,
+    encryption: Option<&Encryption>,
+) -> ApiResult<(Bytes, Arc<ObjectMemo>)> {
     match encryption.map(|encryption| encryption.seal(resource, key, &bytes)).transpose()?.flatten() {
         Some(sealed) => Ok((sealed, Arc::new(memo_of_sealed(bytes)))),
         None => Ok((bytes, memo)),
@@ -160,9 +243,17 @@ fn field_text(object: &Value, field: &SelectableField) -> SmolStr {
 }
 
 impl ObjectMemo {
-    /// The JSON of the object as it is stored, decrypted.
+    fn unreadable() -> Self {
+        Self { splice_at: 0, json: Json::Unreadable, facts: OnceLock::default(), decoded: OnceLock::new() }
+    }
+
+    /// The JSON of the object as it is stored, decrypted; nothing if it cannot be.
     pub fn bytes<'a>(&'a self, entry: &'a Entry) -> &'a [u8] {
-        self.json.as_ref().unwrap_or(&entry.value)
+        match &self.json {
+            Json::Stored => &entry.value,
+            Json::Own(json) => json,
+            Json::Unreadable => b"",
+        }
     }
 
     fn facts(&self, entry: &Entry, resource: &Resource) -> &Facts {
@@ -208,6 +299,7 @@ impl ObjectMemo {
 
     /// The object decoded, with its resourceVersion. Decoded anew each time.
     pub fn decode(&self, entry: &Entry) -> ApiResult<Value> {
+        readable(entry)?;
         let mut object = self
             .parse(entry)
             .map_err(|e| ApiError::internal(format!("unable to decode {}: {e}", entry.key)))?;

@@ -228,7 +228,9 @@ impl WriteContext<'_> {
         let done = |saved| Ok(Attempt::Done(Updated { saved, created: false }));
         keep_times_if_unchanged(old, &mut new);
         let (bytes, _) = stored::encode(&new, &self.served.hub)?;
-        if *stored::memo(entry).bytes(entry) == *bytes {
+        let encryption = self.registry.encryption.as_deref();
+        let is_stale = encryption.is_some_and(|e| e.is_stale(&self.served.hub, &entry.value));
+        if !is_stale && *stored::memo(entry).bytes(entry) == *bytes {
             meta::copy(&mut new, old, "resourceVersion");
             return done(Saved {
                 object: new,

@@ -108,7 +108,7 @@ impl ObjectWatch {
                 return Ok(item);
             }
             let batch = self.watcher.next().await.map_err(|e| watch_error(e, 0))?;
-            self.take(&batch);
+            self.take(&batch)?;
         }
     }
 
@@ -119,7 +119,7 @@ impl ObjectWatch {
                 return Ok(Some(item));
             }
             match self.watcher.try_next().map_err(|e| watch_error(e, 0))? {
-                Some(batch) => self.take(&batch),
+                Some(batch) => self.take(&batch)?,
                 None => return Ok(None),
             }
         }
@@ -140,15 +140,19 @@ impl ObjectWatch {
         self.ready.pop_front()
     }
 
-    fn take(&mut self, batch: &store::WatchBatch) {
+    fn take(&mut self, batch: &store::WatchBatch) -> ApiResult<()> {
         if batch.events.is_empty() {
             if self.bookmarks {
                 self.ready.push_back(WatchItem::Bookmark { revision: batch.revision.0, initial_end: false });
             }
-            return;
+            return Ok(());
         }
-        let events = batch.events.iter().filter_map(|e| ObjectEvent::of(e, &self.filter, &self.served));
-        self.ready.extend(events.map(WatchItem::Event));
+        for event in batch.events.iter() {
+            super::stored::readable(&event.entry)?;
+            let event = ObjectEvent::of(event, &self.filter, &self.served);
+            self.ready.extend(event.map(WatchItem::Event));
+        }
+        Ok(())
     }
 
     /// The last revision that everything has been said up to, for a bookmark before the watch ends by itself.

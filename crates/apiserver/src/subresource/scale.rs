@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use codec::json;
 use http::Response;
+use openapi::table::{IncludeObject, TableMaker, human_duration};
 use rules::{FieldError, Path};
 use schema::{SmolStr, Value, value};
 
 use super::decode_body;
-use crate::api::Call;
 use crate::api::patch::{PatchKind, apply_error};
-use crate::http::negotiate::Accept;
+use crate::api::{Call, render};
+use crate::http::negotiate::{Accept, Form};
 use crate::http::{Body, body, respond};
 use crate::registry::options::OptionsKind;
 use crate::registry::stored::memo;
@@ -208,8 +209,41 @@ fn validate(scale: &Value) -> ApiResult<()> {
 }
 
 fn answer(call: &Call<'_>, served: &Served, accept: Accept, scale: &Value) -> ApiResult<Response<Body>> {
-    let _ = call;
+    if let Form::Table { beta } = accept.form {
+        let table = table(scale, render::version(beta), render::include(call.query)?);
+        return respond::object(200, &table, Accept { form: Form::Whole, ..accept }, None);
+    }
     respond::object(200, scale, accept, served.resource.subresource("scale").map(|s| &s.schema))
+}
+
+/// The Table of one scale (`printScale`).
+fn table(scale: &Value, version: &str, include: IncludeObject) -> Value {
+    let column = |name: &str, kind: &str, format: &str, description: &str| value!({"name": name, "type": kind, "format": format, "description": description, "priority": 0});
+    let created =
+        scale.str_at("metadata.creationTimestamp").and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    let age = created.map(|created| human_duration(render::now_s() - created.as_second()));
+    let mut row = value!({"cells": [
+        (meta::name(scale)),
+        (scale.int_at("spec.replicas").unwrap_or(0)),
+        (scale.int_at("status.replicas").unwrap_or(0)),
+        (age.unwrap_or_else(|| "<unknown>".to_owned())),
+    ]});
+    match include {
+        IncludeObject::None => {}
+        IncludeObject::Object => drop(row.insert("object", scale)),
+        IncludeObject::Metadata => drop(row.insert("object", render::partial(scale, Some(version != "v1")))),
+    }
+    value!({
+        "kind": "Table", "apiVersion": (format!("meta.k8s.io/{version}")),
+        "metadata": (TableMaker::list_metadata(scale)),
+        "columnDefinitions": [
+            (column("Name", "string", "name", "The name of what is scaled.")),
+            (column("Desired", "integer", "", "How many replicas are wanted.")),
+            (column("Available", "integer", "", "How many replicas there are.")),
+            (column("Age", "string", "", "How long ago it was made.")),
+        ],
+        "rows": [(row)],
+    })
 }
 
 fn scale_of(object: &Value, paths: &Paths, served: &Served) -> Value {

@@ -58,8 +58,8 @@ async fn secrets_are_stored_encrypted_and_read_after_a_restart() {
     let list = second.as_token("tok", Method::GET, "/api/v1/secrets", "").await.json();
     assert_eq!(list.items_at("items")[0]["data"]["a"].as_str(), Some("d29ybGQ="));
 
-    std::fs::write(&path, config("{kms: {name: x}}")).unwrap();
+    std::fs::write(&path, config("{kms: {name: x, endpoint: 'unix:///x'}}")).unwrap();
     let scope = TaskScope::new("refused");
     let refused = Server::new(options, fresh, base::system_clock(), &scope).await.err().unwrap();
-    assert!(refused.to_string().contains("not implemented"), "{refused}");
+    assert!(refused.to_string().contains("KMSv1 is deprecated"), "{refused}");
 }

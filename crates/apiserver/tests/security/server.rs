@@ -76,6 +76,16 @@ impl TestServer {
 
     /// Starts one over a store.
     pub async fn start_on(folder: TempDir, options: Options, store: Arc<dyn Store>) -> Self {
+        Self::start_at(folder, options, store, base::system_clock()).await
+    }
+
+    /// Starts one with a clock.
+    pub async fn start_at(
+        folder: TempDir,
+        options: Options,
+        store: Arc<dyn Store>,
+        clock: base::SharedClock,
+    ) -> Self {
         let tokens = folder.path().join("tokens.csv");
         std::fs::write(&tokens, "tok,admin,1,\"system:masters\"\njoe,joe,2,dev\n").unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -88,7 +98,7 @@ impl TestServer {
             ..options
         };
         let scope = TaskScope::new("test");
-        let server = Server::new(options, store, base::system_clock(), &scope).await.unwrap();
+        let server = Server::new(options, store, clock, &scope).await.unwrap();
         let tls = server.tls().unwrap();
         scope.spawn(async move { server.serve(listener, Some(tls)).await.unwrap() });
         Self { folder, address, scope }
