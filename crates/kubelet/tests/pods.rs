@@ -271,3 +271,14 @@ async fn what_cannot_be_given_is_said() {
     }
     assert_eq!(node.runtime.sandboxes(), 0);
 }
+
+#[tokio::test]
+async fn a_pod_deleted_by_force_holds_no_place() {
+    let node = Node::start().await;
+    let spec = |name: &str| json!({"containers": [{"name": name, "ports": [{"containerPort": 80, "hostPort": 8080}]}]});
+    let path = node.pod("first", spec("a"));
+    node.until_phase(&path, "Running").await;
+    node.api.delete(&path, 0);
+    let path = node.pod("second", spec("b"));
+    node.until_phase(&path, "Running").await;
+}

@@ -147,8 +147,10 @@ impl Registry {
         {
             return None;
         }
+        // Whoever deletes a pod by force has given away its place, although it may still be stopping.
         let views: Vec<Arc<Pod>> = workers
             .values()
+            .filter(|handle| !handle.desired.borrow().gone)
             .map(|handle| handle.view.borrow())
             .filter(|view| !view.stopped)
             .filter(|view| {
