@@ -147,7 +147,8 @@ impl Connection {
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static + Send,
     {
-        let service = hyper::service::service_fn(move |request| self.clone().answer(request));
+        // What answers a request is large, and is moved several times before it runs.
+        let service = hyper::service::service_fn(move |request| Box::pin(self.clone().answer(request)));
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http2()

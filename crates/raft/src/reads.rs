@@ -74,9 +74,12 @@ impl Raft {
         self.reads.unsent = true;
     }
 
-    /// Sends one round of heartbeats for the reads that came since the last.
+    /// Sends one round of heartbeats for the reads that came since the last, once that one is confirmed: under load the
+    /// rounds carry more reads then, instead of being more. Lost heartbeats are made good by those of the clock.
     pub(crate) fn flush_reads(&mut self) {
-        if std::mem::take(&mut self.reads.unsent) {
+        let under_way = self.reads.waiting.front().is_some_and(|read| read.round <= self.reads.round);
+        if self.reads.unsent && !under_way {
+            self.reads.unsent = false;
             self.reads.round += 1;
             self.broadcast_heartbeat();
         }

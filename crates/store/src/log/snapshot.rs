@@ -20,6 +20,8 @@ const CHUNK: usize = 256 * 1024;
 const CHUNK_HEADER: usize = 8;
 /// A chunk is closed with the entry that makes it large enough, and an entry is far below this.
 const MAX_CHUNK: usize = 64 << 20;
+/// Bytes written between two syncs, so that the log's own syncs never wait for a whole snapshot.
+const SYNC_EVERY: u64 = 8 << 20;
 /// Bytes read at once.
 const READ: usize = 1 << 20;
 const DAMAGED: &str = "a chunk is damaged or missing";
@@ -83,10 +85,14 @@ pub(crate) fn write_snapshot(disk: &dyn Disk, state: &State, meta: SnapshotMeta)
     let name = snapshot_name(meta.seq);
     let temporary = format!("{name}{TEMPORARY}");
     let mut file = disk.create(&temporary, 0).map_err(io_error(disk, "create", &temporary))?;
-    let mut offset = 0;
+    let (mut offset, mut synced) = (0, 0);
     encode_snapshot(state, meta, &mut |bytes| {
         file.write_at(&bytes, offset).map_err(io_error(disk, "write", &temporary))?;
         offset += bytes.len() as u64;
+        if offset - synced >= SYNC_EVERY {
+            file.sync().map_err(io_error(disk, "sync", &temporary))?;
+            synced = offset;
+        }
         Ok(())
     })?;
     file.sync().map_err(io_error(disk, "sync", &temporary))?;
