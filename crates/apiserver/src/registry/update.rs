@@ -227,10 +227,10 @@ impl WriteContext<'_> {
     ) -> ApiResult<Attempt> {
         let done = |saved| Ok(Attempt::Done(Updated { saved, created: false }));
         keep_times_if_unchanged(old, &mut new);
-        let (bytes, _) = stored::encode(&new, &self.served.hub)?;
+        let encoded = stored::encode(&new, &self.served.hub)?;
         let encryption = self.registry.encryption.as_deref();
         let is_stale = encryption.is_some_and(|e| e.is_stale(&self.served.hub, &entry.value));
-        if !is_stale && *stored::memo(entry).bytes(entry) == *bytes {
+        if !is_stale && *stored::memo(entry).bytes(entry) == *encoded.0 {
             meta::copy(&mut new, old, "resourceVersion");
             return done(Saved {
                 object: new,
@@ -256,7 +256,7 @@ impl WriteContext<'_> {
             };
         }
         let key = self.served.key(self.namespace, self.name);
-        match self.put(&new, &key, Revision(entry.mod_revision.0), riders).await? {
+        match self.put_encoded(encoded, &key, entry.mod_revision, riders).await? {
             Ok(entry) => done(saved(new, entry)),
             Err(_) => Ok(Attempt::Again),
         }

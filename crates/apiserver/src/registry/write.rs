@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use base::UserInfo;
+use bytes::Bytes;
 use merge::{FieldManager, Set, Versions};
 use parking_lot::Mutex;
 use schema::{GroupVersionKind, Kind, Node, Presence, Resource, Schema, SmolStr, Value};
@@ -225,8 +226,19 @@ impl<'a> WriteContext<'a> {
         revision: Revision,
         riders: Vec<Rider>,
     ) -> ApiResult<Result<Arc<Entry>, Refused>> {
+        self.put_encoded(stored::encode(object, &self.served.hub)?, key, revision, riders).await
+    }
+
+    /// [`WriteContext::put`] of an object that [`stored::encode`] has encoded.
+    pub async fn put_encoded(
+        &self,
+        encoded: (Bytes, Arc<stored::ObjectMemo>),
+        key: &str,
+        revision: Revision,
+        riders: Vec<Rider>,
+    ) -> ApiResult<Result<Arc<Entry>, Refused>> {
         let encryption = self.registry.encryption.as_deref();
-        let (bytes, memo) = stored::encode_sealed(object, &self.served.hub, key, encryption)?;
+        let (bytes, memo) = stored::seal(encoded, &self.served.hub, key, encryption)?;
         let lease = match self.served.strategy.traits().ttl_s {
             Some(_) => {
                 let ttl_s = self.registry.event_ttl_s;
