@@ -319,4 +319,18 @@ mod tests {
         assert_ne!(openapi.v2(&[]).hash, openapi.v2(&[widget()]).hash);
         assert!(openapi.v3("apis/example.com/v1", &[]).is_none());
     }
+
+    #[test]
+    fn version_2_says_nothing_of_kinds_that_keep_what_they_do_not_know() {
+        let mut widget = widget().as_ref().clone();
+        let openapi = value!({
+            "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {"spec": {"type": "object"}}
+        });
+        widget.schema = Schema::from_openapi(&openapi, true).unwrap();
+        let document = parse(&OpenApi::new().v2(&[Arc::new(widget)]));
+        let schema = &document["definitions"]["com.example.v1.Widget"];
+        let names: Vec<&str> = schema.entries().iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["type", "x-kubernetes-group-version-kind"]);
+    }
 }

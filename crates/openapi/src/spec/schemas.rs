@@ -12,6 +12,7 @@ use super::Version;
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const PRESERVE_UNKNOWN: &str = "x-kubernetes-preserve-unknown-fields";
 
 /// Collects schemas by full type name.
 pub(super) struct Schemas {
@@ -222,7 +223,20 @@ impl Schemas {
         let meta = Catalog::builtin().object_meta();
         self.add(meta.root());
         let name = component_name(resource);
-        let mut schema = resource.schema.openapi().cloned().unwrap_or_else(|| value!({"type": "object"}));
+        let anything = value!({"type": "object"});
+        let mut schema = match resource.schema.openapi() {
+            // Older clients take a schema with any property for one that forbids all others.
+            Some(schema) if self.version == Version::V2 && schema.bool_at(PRESERVE_UNKNOWN) == Some(true) => {
+                anything
+            }
+            schema => self.with_type_and_metadata(schema.cloned().unwrap_or(anything)),
+        };
+        schema.insert("x-kubernetes-group-version-kind", vec![kind_value(&resource.gvk())]);
+        self.done.insert(name.clone().into(), schema);
+        self.add_custom_list(resource, &name);
+    }
+
+    fn with_type_and_metadata(&self, mut schema: Value) -> Value {
         if self.version == Version::V2 {
             simplify(&mut schema);
         }
@@ -235,9 +249,7 @@ impl Schemas {
         for name in ["apiVersion", "kind"] {
             properties.entry(name, || value!({"type": "string"}));
         }
-        schema.insert("x-kubernetes-group-version-kind", vec![kind_value(&resource.gvk())]);
-        self.done.insert(name.clone().into(), schema);
-        self.add_custom_list(resource, &name);
+        schema
     }
 
     fn add_custom_list(&mut self, resource: &Resource, item: &str) {
@@ -264,7 +276,7 @@ fn simplify(schema: &mut Value) {
     for name in ["anyOf", "oneOf", "allOf", "not", "nullable"] {
         map.remove(name);
     }
-    let unknown = map.contains_key("x-kubernetes-preserve-unknown-fields");
+    let unknown = map.contains_key(PRESERVE_UNKNOWN);
     for name in ["properties", "additionalProperties", "items"] {
         match map.get_mut(name) {
             // Clients that check by this document would refuse what the server keeps.
