@@ -48,11 +48,7 @@ fn request(
     let headers = request.headers_mut();
     hop::copy_headers(&call.parts.headers, headers, &["impersonate-"]);
     let wrong = |e: http::header::InvalidHeaderValue| ApiError::bad_request(e.to_string());
-    let host = match location.host.contains(':') {
-        true => format!("[{}]:{}", location.host, location.port),
-        false => format!("{}:{}", location.host, location.port),
-    };
-    headers.insert(HOST, HeaderValue::try_from(host).map_err(wrong)?);
+    headers.insert(HOST, HeaderValue::try_from(location.authority()).map_err(wrong)?);
     if let Some(upgrade) = upgrade {
         hop::ask_upgrade(headers, upgrade).map_err(wrong)?;
     } else if location.scheme != Scheme::Kubelet {
@@ -60,8 +56,16 @@ fn request(
         headers
             .insert(HeaderName::from_static("x-forwarded-uri"), HeaderValue::try_from(uri).map_err(wrong)?);
         headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
+        let host = HeaderValue::try_from(our_host(call)).map_err(wrong)?;
+        headers.insert(HeaderName::from_static("x-forwarded-host"), host);
     }
     Ok(request)
+}
+
+/// The host by which the client calls this server; empty in the process.
+pub fn our_host<'a>(call: &'a Call<'_>) -> &'a str {
+    let named = call.parts.uri.authority().map(http::uri::Authority::as_str);
+    named.or_else(|| call.parts.headers.get(HOST)?.to_str().ok()).unwrap_or_default()
 }
 
 /// The other end's answer as ours. What a kubelet refuses is told in a Status.

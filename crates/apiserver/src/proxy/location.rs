@@ -35,6 +35,16 @@ pub struct Location {
     pub uri: Uri,
 }
 
+impl Location {
+    /// `host:port`, as in a URL.
+    pub fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// The options of a connecting request as admission sees them.
 pub fn options_value(call: &Call<'_>) -> Value {
     let kind = call.core.registry.resource(&call.info.group, &call.info.version, &call.info.resource);
@@ -185,15 +195,20 @@ fn kubelet_address(node: &Value, preferred: &[String]) -> Option<(String, u16)> 
     Some((host.to_owned(), port.filter(|p| *p > 0).unwrap_or(KUBELET_PORT)))
 }
 
-/// The rest of the path, with everything the client said in the query.
-fn rest(call: &Call<'_>) -> ApiResult<Uri> {
+/// How much of the path is before what the other end knows: all up to `/proxy`.
+pub fn prefix<'a>(call: &'a Call<'_>) -> &'a str {
     let path = call.parts.uri.path();
     let marker = "/proxy";
     let below = path
         .find(&format!("/{}{marker}", call.info.name))
         .map(|at| at + call.info.name.len() + 1 + marker.len());
     let below = below.or_else(|| path.find(marker).map(|at| at + marker.len())).unwrap_or(path.len());
-    let rest = &path[below..];
+    &path[..below]
+}
+
+/// The rest of the path, with everything the client said in the query.
+fn rest(call: &Call<'_>) -> ApiResult<Uri> {
+    let rest = &call.parts.uri.path()[prefix(call).len()..];
     let rest = if rest.is_empty() { "/" } else { rest };
     uri(rest, call.parts.uri.query().unwrap_or_default())
 }

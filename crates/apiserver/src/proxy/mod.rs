@@ -6,6 +6,7 @@ pub(crate) mod hop;
 mod kubelet;
 mod location;
 mod log_socket;
+mod rewrite;
 
 use std::sync::Arc;
 
@@ -62,6 +63,10 @@ impl Connect {
         })
     }
 
+    fn is_proxy(self) -> bool {
+        matches!(self, Self::PodProxy | Self::ServiceProxy | Self::NodeProxy)
+    }
+
     fn is_stream(self) -> bool {
         matches!(self, Self::Exec | Self::Attach | Self::PortForward)
     }
@@ -106,11 +111,29 @@ pub async fn serve(
         Connect::Log => log_socket::agree(&call.parts.headers)?,
         _ => None,
     };
+    if connect.is_proxy()
+        && is_bare(call)
+        && let Some(elsewhere) = rewrite::to_folder(&call.parts.uri)
+    {
+        return Ok(elsewhere);
+    }
     let response = forward::forward(call, &location, connect, body).await?;
     match socket {
         Some(agreed) => log_socket::answer(call, agreed, response.into_body()),
+        None if connect.is_proxy() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS => {
+            let (our_host, their_host) = (forward::our_host(call).to_owned(), location.authority());
+            let prefix = location::prefix(call).to_owned();
+            Ok(rewrite::Rewrite { prefix, our_host, their_host }.answer(response).await)
+        }
         None => Ok(response),
     }
+}
+
+/// True for a page's request that ends with `proxy`, without a slash.
+fn is_bare(call: &Call<'_>) -> bool {
+    location::prefix(call) == call.parts.uri.path()
+        && matches!(call.parts.method, Method::GET | Method::HEAD)
+        && hop::upgrade_of(&call.parts.headers).is_none()
 }
 
 fn check_method(call: &Call<'_>, connect: Connect) -> ApiResult<()> {
