@@ -250,6 +250,30 @@ async fn addresses_are_objects_that_several_servers_share() {
 }
 
 #[tokio::test]
+async fn an_address_that_is_deleted_under_its_service_comes_back() {
+    // On one thread a request runs before tasks that were spawned earlier have begun.
+    let cluster = start(store(), |_| {}).await.unwrap();
+    cluster.namespace("n", json!({})).await;
+    let made = cluster.make("/api/v1/namespaces/n/services", service("a", None)).await;
+    let address = made["spec"]["clusterIP"].as_str().unwrap();
+    let address = format!("/apis/networking.k8s.io/v1/ipaddresses/{address}");
+    let (_, before) = cluster.call("GET", &address, None).await;
+    assert_eq!(cluster.call("DELETE", &address, None).await.0, 200);
+    let uid = |object: &Value| object["metadata"]["uid"].clone();
+    let restored = async {
+        loop {
+            let (status, found) = cluster.call("GET", &address, None).await;
+            if status == 200 && uid(&found) != uid(&before) {
+                break found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let restored = tokio::time::timeout(PATIENCE, restored).await.expect("the address comes back");
+    assert_eq!(restored["spec"], before["spec"]);
+}
+
+#[tokio::test]
 async fn requests_are_classified_and_schemas_without_a_level_dangle() {
     let cluster = start(store(), |_| {}).await.unwrap();
     let response = cluster.raw("GET", "/api/v1/namespaces", None).await;

@@ -10,7 +10,6 @@ mod reinvocation;
 #[cfg(test)]
 pub(crate) mod testing;
 mod versioned;
-mod watched;
 mod webhook;
 
 use async_trait::async_trait;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use base::TaskScope;
 use schema::{Value, value};
-use store::{KeyRange, WatchOptions, Watcher};
 
 use super::Remote;
 use super::desired::{AUTOMANAGED, Backend, availability, local};
@@ -13,7 +12,7 @@ use crate::Error;
 use crate::core::Core;
 use crate::registry::options::DeleteOptions;
 use crate::registry::stored::memo;
-use crate::registry::{Registry, Served, meta};
+use crate::registry::{Follower, Registry, Served, meta};
 use crate::status::{ApiError, ApiResult};
 
 const GROUP: &str = "apiregistration.k8s.io";
@@ -28,17 +27,7 @@ pub(crate) fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error> {
     let core = core.clone();
     let identity = identity(&core)?;
     scope.spawn(super::probe::run(core.clone(), own.clone()));
-    scope.spawn(async move {
-        loop {
-            if let Err(error) = follow(&core, &own, [&services, &slices], identity.as_ref()).await {
-                // Too slow for the history: begin anew with what is there.
-                tracing::debug!(%error, "API services are read again");
-            }
-            if core.registry.store.health().is_err() {
-                return;
-            }
-        }
-    });
+    scope.spawn(async move { follow(&core, &own, [&services, &slices], identity.as_ref()).await });
     Ok(())
 }
 
@@ -50,50 +39,36 @@ fn identity(core: &Core) -> Result<Option<Arc<pki::Reloading>>, Error> {
     Ok(files.map(read).transpose()?)
 }
 
-fn watch(registry: &Registry, served: &Served) -> Result<Watcher, store::Error> {
-    registry.store.watch(KeyRange::prefix(served.key_prefix(None)), WatchOptions::default())
-}
-
 async fn follow(
     core: &Core,
     own: &Arc<Served>,
     [services, slices]: [&Arc<Served>; 2],
     identity: Option<&Arc<pki::Reloading>>,
-) -> Result<(), store::Error> {
+) {
     let registry = &core.registry;
     let mut changed = registry.changed.subscribe();
-    let mut own_watch = watch(registry, own)?;
-    let mut service_watch = watch(registry, services)?;
-    let mut slice_watch = watch(registry, slices)?;
-    let mut again = true;
+    let mut own_changes = registry.follow(own);
+    let mut backends = [registry.follow(services), registry.follow(slices)];
     loop {
-        if std::mem::take(&mut again)
-            && let Err(error) = reconcile(core, own, identity).await
-        {
-            tracing::warn!(%error, "reconcile API services");
-        }
-        tokio::select! {
-            batch = own_watch.next() => {
-                drop(batch?);
-                while own_watch.try_next()?.is_some() {}
-                again = true;
-            }
-            batch = service_watch.next() => {
-                drop(batch?);
-                while service_watch.try_next()?.is_some() {}
-                core.aggregation.stale.notify_one();
-            }
-            batch = slice_watch.next() => {
-                drop(batch?);
-                while slice_watch.try_next()?.is_some() {}
-                core.aggregation.stale.notify_one();
-            }
-            ended = changed.changed() => {
-                if ended.is_err() {
-                    return Ok(());
-                }
+        let [services, slices] = &mut backends;
+        let told = tokio::select! {
+            told = own_changes.next() => told.map(|_| true),
+            told = services.next() => told.map(|_| false),
+            told = slices.next() => told.map(|_| false),
+            served = changed.changed() => served.ok().map(|()| true),
+        };
+        match told {
+            None => return,
+            Some(true) => {
+                own_changes.skip_known();
                 changed.mark_unchanged();
-                again = true;
+                if let Err(error) = reconcile(core, own, identity).await {
+                    tracing::warn!(%error, "reconcile API services");
+                }
+            }
+            Some(false) => {
+                backends.iter_mut().for_each(Follower::skip_known);
+                core.aggregation.stale.notify_one();
             }
         }
     }

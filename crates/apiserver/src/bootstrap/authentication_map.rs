@@ -9,7 +9,6 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use schema::{Value, value};
-use store::{KeyRange, WatchOptions};
 
 use super::Maker;
 use crate::core::Core;
@@ -42,22 +41,10 @@ pub fn keep(core: &Arc<Core>) {
     let core = core.clone();
     core.scope.clone().spawn(async move {
         let Some(served) = core.registry.stored_resource("", "configmaps") else { return };
-        let range = KeyRange::single(served.key(NAMESPACE, NAME));
-        loop {
-            let Ok(mut watcher) = core.registry.store.watch(range.clone(), WatchOptions::default()) else {
-                return;
-            };
-            loop {
-                let maker = Maker::new(&core.registry);
-                if let Err(error) = ensure(&core, &maker).await {
-                    tracing::warn!(%error, "keep the authentication of aggregated servers");
-                }
-                if let Ok(Err(_)) = tokio::time::timeout(INTERVAL, watcher.next()).await {
-                    break;
-                }
-            }
-            if core.registry.store.health().is_err() {
-                return;
+        let mut follower = core.registry.follow_one(&served, NAMESPACE, NAME);
+        while !matches!(tokio::time::timeout(INTERVAL, follower.next()).await, Ok(None)) {
+            if let Err(error) = ensure(&core, &Maker::new(&core.registry)).await {
+                tracing::warn!(%error, "keep the authentication of aggregated servers");
             }
         }
     });

@@ -9,13 +9,11 @@ mod policy;
 use std::sync::Arc;
 
 use ::futures::future::try_join_all;
-use base::UserInfo;
 use schema::{Value, value};
 
 use crate::Error;
-use crate::admission::AdmissionChain;
 use crate::core::Core;
-use crate::registry::{Registry, Served, Transform, Update, Warnings, WriteContext, WriteOptions, meta};
+use crate::registry::{Registry, Served, Transform, meta};
 use crate::status::ApiResult;
 
 pub use authentication_map::keep as keep_authentication_map;
@@ -50,28 +48,18 @@ pub async fn run(core: &Core) -> Result<(), Error> {
     .await?;
     authentication_map::ensure(core, &maker).await?;
     let failed = |source| Error::Bootstrap { what: "service addresses".to_owned(), source };
-    crate::service::repair::at_start(&core.registry).await.map_err(failed)?;
-    core.scope.spawn(crate::service::repair::follow_ports(core.registry.clone()));
-    core.scope.spawn(crate::service::repair::follow_addresses(core.registry.clone()));
+    crate::service::repair::run(&core.registry, &core.scope).await.map_err(failed)?;
     kubernetes::run(core, &maker).await
 }
 
-/// Writes as the server itself: nobody is asked and no admission runs.
+/// Makes the server's own objects and keeps them right.
 pub(crate) struct Maker<'a> {
     registry: &'a Registry,
-    admission: AdmissionChain,
-    user: UserInfo,
-    options: WriteOptions,
 }
 
 impl<'a> Maker<'a> {
     pub(crate) fn new(registry: &'a Registry) -> Self {
-        Self {
-            registry,
-            admission: AdmissionChain::default(),
-            user: UserInfo::authenticated("system:apiserver", &["system:masters"]),
-            options: WriteOptions { field_manager: "kube-apiserver".to_owned(), ..WriteOptions::default() },
-        }
+        Self { registry }
     }
 
     async fn write(
@@ -81,31 +69,13 @@ impl<'a> Maker<'a> {
         name: &str,
         transform: &Transform<'_>,
     ) -> ApiResult<()> {
-        let warnings = Warnings::default();
-        let context = WriteContext {
-            registry: self.registry,
-            served,
-            subresource: "",
-            namespace,
-            name,
-            user: &self.user,
-            options: &self.options,
-            options_value: &Value::Null,
-            admission: &self.admission,
-            warnings: &warnings,
-            conversions: crate::registry::Conversions::default(),
-        };
-        match transform(None)? {
-            object if self.registry.entry(served, namespace, name)?.is_none() => {
-                match context.create(object).await {
-                    Err(error) if error.reason != "AlreadyExists" => Err(error),
-                    _ => Ok(()),
-                }
-            }
-            _ => context
-                .update(&Update { transform, fields_tracked: false, force_create: false })
-                .await
-                .map(drop),
+        let own = self.registry.own();
+        if self.registry.entry(served, namespace, name)?.is_some() {
+            return own.update(served, "", (namespace, name), transform).await.map(drop);
+        }
+        match own.create(served, namespace, transform(None)?).await {
+            Err(error) if error.reason != "AlreadyExists" => Err(error),
+            _ => Ok(()),
         }
     }
 

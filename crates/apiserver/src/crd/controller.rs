@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base::TaskScope;
 use schema::Value;
-use store::{KeyRange, Revision, WatchOptions};
+use store::Revision;
 
 use super::names::{condition, is_true, set_condition, status_of};
 use super::resource::served_by;
@@ -26,8 +26,6 @@ pub(crate) async fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error
     let registry = &core.registry;
     let definitions =
         registry.stored_resource(GROUP, PLURAL).ok_or_else(|| bootstrap(ApiError::unknown_resource()))?;
-    let range = KeyRange::prefix(definitions.key_prefix(None));
-    let revision = registry.store.current_revision();
     let webhooks = core.webhooks.clone();
     let mut known = Definitions {
         definitions,
@@ -40,8 +38,11 @@ pub(crate) async fn run(core: &Arc<Core>, scope: &TaskScope) -> Result<(), Error
     known.publish(registry);
     let core = core.clone();
     scope.spawn(async move {
-        if let Err(error) = known.follow(&core, range, revision).await {
-            tracing::error!(%error, "custom resources are no longer followed");
+        let registry = &core.registry;
+        let mut follower = registry.follow(&known.definitions);
+        while follower.next().await.is_some() {
+            follower.skip_known();
+            known.reconcile_all(registry).await;
         }
     });
     Ok(())
@@ -84,35 +85,6 @@ impl Definitions {
         self.all.retain(|name, _| read_at.contains_key(name));
         self.read_at = read_at;
         Ok(())
-    }
-
-    async fn follow(
-        &mut self,
-        core: &Core,
-        range: KeyRange,
-        mut revision: Revision,
-    ) -> Result<(), store::Error> {
-        let registry = &core.registry;
-        self.reconcile_all(registry).await;
-        loop {
-            let options = WatchOptions { start_revision: revision.next(), ..WatchOptions::default() };
-            let mut watcher = registry.store.watch(range.clone(), options)?;
-            loop {
-                let batch = match watcher.next().await {
-                    Ok(batch) => batch,
-                    // Too slow: start anew from what is there now.
-                    Err(store::Error::Compacted { .. }) => {
-                        revision = registry.store.current_revision();
-                        break;
-                    }
-                    Err(error) => return Err(error),
-                };
-                drop(batch);
-                while let Ok(Some(_)) = watcher.try_next() {}
-                self.reconcile_all(registry).await;
-            }
-            self.reconcile_all(registry).await;
-        }
     }
 
     async fn reconcile_all(&mut self, registry: &Registry) {

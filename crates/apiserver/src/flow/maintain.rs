@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schema::{Value, value};
-use store::{KeyRange, WatchOptions};
 
 use super::config::Config;
 use super::{GROUP, borrowing, text};
 use crate::core::Core;
-use crate::registry::{Registry, Transform, meta};
+use crate::registry::{Followed, Follower, Registry, Transform, meta};
 use crate::status::ApiResult;
 
 const SCHEMAS: &str = "flowschemas";
@@ -31,8 +30,7 @@ pub fn run(core: &Arc<Core>) {
     reload(core);
     for kind in [SCHEMAS, LEVELS] {
         if let Some(served) = core.registry.stored_resource(GROUP, kind) {
-            let range = KeyRange::prefix(served.key_prefix(None));
-            core.scope.spawn(follow(core.clone(), range));
+            core.scope.spawn(follow(core.clone(), core.registry.follow(&served)));
         }
     }
     core.scope.spawn(lend(core.clone()));
@@ -52,27 +50,17 @@ fn reload(core: &Core) {
     }
 }
 
-async fn follow(core: Arc<Core>, range: KeyRange) {
-    loop {
-        let Ok(mut watcher) = core.registry.store.watch(range.clone(), WatchOptions::default()) else {
-            return;
-        };
+async fn follow(core: Arc<Core>, mut follower: Follower) {
+    while let Some(followed) = follower.next().await {
         reload(&core);
-        loop {
-            if let Err(error) = say_dangling(&core.registry).await {
-                tracing::debug!(error = %error.message, "status of a flow schema not written");
-            }
-            if watcher.next().await.is_err() {
-                break;
-            }
-            reload(&core);
+        if matches!(followed, Followed::Changes(_)) {
             // Statuses are nobody's hurry, and several changes often come together.
             tokio::time::sleep(STATUS_DELAY).await;
-            while let Ok(Some(_)) = watcher.try_next() {}
+            follower.skip_known();
             reload(&core);
         }
-        if core.registry.store.health().is_err() {
-            return;
+        if let Err(error) = say_dangling(&core.registry).await {
+            tracing::debug!(error = %error.message, "status of a flow schema not written");
         }
     }
 }

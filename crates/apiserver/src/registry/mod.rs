@@ -6,6 +6,7 @@ mod create;
 mod delete;
 mod delete_collection;
 mod filter;
+mod follow;
 mod leases;
 pub mod list;
 pub mod meta;
@@ -20,6 +21,7 @@ mod update;
 pub mod watch;
 #[cfg(test)]
 mod watch_tests;
+mod watched;
 mod write;
 
 use std::sync::Arc;
@@ -35,12 +37,14 @@ use crate::status::{ApiError, ApiResult, GroupResource};
 pub use convert::{Conversion, Conversions, Converter, RemoteConversion, hub_equals};
 pub use delete::Deleted;
 pub use filter::Filter;
+pub use follow::{Followed, Follower};
 pub use list::{ListPage, ListRequest};
 pub use own::Own;
 pub use read::ObjectEvent;
 pub use riders::Rider;
 pub use served::{ResourceTable, Served};
 pub use update::{Transform, Update};
+pub use watched::Watched;
 pub use write::{Saved, Warnings, WriteContext, WriteOptions, kind_of};
 
 /// After how many seconds events expire unless the server is told otherwise (`--event-ttl`).

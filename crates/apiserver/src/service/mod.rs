@@ -3,6 +3,7 @@
 
 mod addresses;
 mod cidr;
+mod follow_ports;
 mod ports;
 pub mod repair;
 

@@ -1,26 +1,42 @@
-//! Keeps the records of addresses and ports in line with the services (upstream's repair loops): at start all of
+//! Keeps the records of addresses in line with the services (upstream's repair loops): at start all of
 //! them, later whatever changes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base::TaskScope;
 use schema::{Value, value};
-use store::{EventKind, KeyRange, WatchOptions};
+use store::EventKind;
 
 use super::addresses::{self, GROUP, MANAGER, MANAGER_LABEL};
-use super::{cluster_ips, node_ports};
-use crate::registry::{Registry, Transform, meta, stored};
+use super::cluster_ips;
+use crate::registry::{Followed, Follower, Registry, Transform, meta, stored};
 use crate::status::ApiResult;
 
 const DEFAULT_RANGE: &str = "kubernetes";
 
-/// Makes the `kubernetes` ServiceCIDR of the flags' ranges, and the IPAddress objects that services lack.
-pub async fn at_start(registry: &Registry) -> ApiResult<()> {
+/// Makes the `kubernetes` ServiceCIDR of the flags' ranges and the IPAddress objects that services lack; then keeps
+/// addresses and ports in line, in tasks of `scope`.
+pub async fn run(registry: &Arc<Registry>, scope: &TaskScope) -> ApiResult<()> {
     ensure_default_range(registry).await?;
-    let services = registry.find_all("", "services", None)?;
-    for service in &services {
-        for ip in cluster_ips(service) {
-            ensure_address(registry, service, ip).await?;
+    if let Some(served) = registry.stored_resource(GROUP, "ipaddresses") {
+        let mut follower = registry.follow(&served);
+        // The watch begins here, before anything is read: whatever is deleted later is heard of.
+        if follower.next().await.is_some() {
+            repair_all(registry).await?;
+            scope.spawn(follow_addresses(registry.clone(), follower));
+        }
+    }
+    if let Some(served) = registry.stored_resource("", "services") {
+        scope.spawn(super::follow_ports::run(registry.clone(), served));
+    }
+    Ok(())
+}
+
+async fn repair_all(registry: &Registry) -> ApiResult<()> {
+    for service in registry.find_all("", "services", None)? {
+        for ip in cluster_ips(&service) {
+            ensure_address(registry, &service, ip).await?;
         }
     }
     for address in registry.find_all(GROUP, "ipaddresses", None)? {
@@ -116,54 +132,24 @@ async fn warn(registry: &Registry, service: &Value, reason: &str, words: &str) -
     Ok(())
 }
 
-/// Follows services, whose ports other servers may have given, until the store ends.
-pub async fn follow_ports(registry: Arc<Registry>) {
-    let Some(served) = registry.stored_resource("", "services") else { return };
-    let range = KeyRange::prefix(served.key_prefix(None));
-    loop {
-        let options = WatchOptions { prev_entry: true, ..WatchOptions::default() };
-        let Ok(mut watcher) = registry.store.watch(range.clone(), options) else { return };
-        while let Ok(batch) = watcher.next().await {
-            for event in batch.events.iter() {
-                let ports = |entry: &Arc<store::Entry>| -> Vec<u16> {
-                    stored::memo(entry).decode(entry).map(|service| node_ports(&service)).unwrap_or_default()
-                };
-                let now = if event.kind == EventKind::Put { ports(&event.entry) } else { Vec::new() };
-                let before = event.prev.as_ref().map(ports).unwrap_or_default();
-                for port in before.iter().filter(|port| !now.contains(port)) {
-                    registry.addresses.release_port_at(*port, batch.revision.0);
-                }
-                for port in now.iter().filter(|port| !before.contains(port)) {
-                    let _ = registry.addresses.take_port(*port, batch.revision.0);
-                }
-            }
-        }
-        if registry.store.health().is_err() {
-            return;
+/// Follows IPAddress objects: one that is deleted while its service has the address is made again.
+async fn follow_addresses(registry: Arc<Registry>, mut follower: Follower) {
+    while let Some(followed) = follower.next().await {
+        let outcome = match followed {
+            Followed::Anew => repair_all(&registry).await,
+            Followed::Changes(batch) => restore_deleted(&registry, &batch.events).await,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(error = %error.message, "addresses of services not restored");
         }
     }
 }
 
-/// Follows IPAddress objects: one that is deleted while its service has the address is made again.
-pub async fn follow_addresses(registry: Arc<Registry>) {
-    let Some(served) = registry.stored_resource(GROUP, "ipaddresses") else { return };
-    let range = KeyRange::prefix(served.key_prefix(None));
-    loop {
-        let options = WatchOptions { prev_entry: true, ..WatchOptions::default() };
-        let Ok(mut watcher) = registry.store.watch(range.clone(), options) else { return };
-        while let Ok(batch) = watcher.next().await {
-            for event in batch.events.iter().filter(|event| event.kind == EventKind::Delete) {
-                let Some(gone) = &event.prev else { continue };
-                let Ok(address) = stored::memo(gone).decode(gone) else { continue };
-                if let Err(error) = restore(&registry, &address).await {
-                    tracing::warn!(error = %error.message, "address of a service not restored");
-                }
-            }
-        }
-        if registry.store.health().is_err() {
-            return;
-        }
+async fn restore_deleted(registry: &Registry, events: &[store::Event]) -> ApiResult<()> {
+    for gone in events.iter().filter(|e| e.kind == EventKind::Delete).filter_map(|e| e.prev.as_ref()) {
+        restore(registry, &*stored::memo(gone).decoded(gone)?).await?;
     }
+    Ok(())
 }
 
 async fn restore(registry: &Registry, address: &Value) -> ApiResult<()> {

@@ -11,14 +11,13 @@ use super::super::expressions::{
 };
 use super::super::matching::{GROUP, Matched, is_policy};
 use super::super::versioned::{replace_object, versioned};
-use super::super::watched::Watched;
 use super::super::{Admission, Attributes, Operation};
 use super::apply::{apply_configuration, json_patch};
 use super::definition::{Binding, MUTATING, Mutation, Policies, Policy};
 use super::params;
 use super::validating::namespace_of;
 use crate::authz::Authorizer;
-use crate::registry::{Registry, meta};
+use crate::registry::{Registry, Watched, meta};
 use crate::status::{ApiError, ApiResult};
 
 /// See the module.
@@ -49,8 +48,13 @@ type Refusal = (String, Option<String>, String);
 impl MutatingAdmissionPolicy {
     /// Over the policies of `registry`.
     pub fn new(registry: &Arc<Registry>, authorizer: Arc<dyn Authorizer>, scope: &TaskScope) -> Self {
-        let policies =
-            Watched::new(registry.clone(), (GROUP, &MUTATING[..]), false, scope, Policies::mutating);
+        let policies = Watched::new(
+            registry.clone(),
+            "mutating admission policies",
+            (GROUP, &MUTATING[..]),
+            scope,
+            Policies::mutating,
+        );
         Self { policies, authorizer }
     }
 

@@ -6,7 +6,6 @@ use base::TaskScope;
 use cel::{Env, Type};
 use rules::expressions::{Available, Composition, add_variables, admission_env, compile};
 use schema::{Catalog, GroupVersion, GroupVersionKind, Kind, Node, Schema, SmolStr, Value, value};
-use store::{KeyRange, WatchOptions};
 
 use super::super::matching::GROUP;
 use crate::registry::{Registry, meta};
@@ -21,26 +20,13 @@ const MAX_DEPTH: usize = 16;
 /// Keeps `status.typeChecking` of policies, as upstream's controller manager does, in a task of `scope`.
 pub fn run(registry: Arc<Registry>, scope: &TaskScope) {
     scope.spawn(async move {
-        if let Err(error) = follow(&registry).await {
-            tracing::error!(%error, "admission policies are no longer checked");
+        let Some(served) = registry.stored_resource(GROUP, PLURAL) else { return };
+        let mut follower = registry.follow(&served);
+        while follower.next().await.is_some() {
+            follower.skip_known();
+            check_all(&registry).await;
         }
     });
-}
-
-async fn follow(registry: &Registry) -> Result<(), store::Error> {
-    let Some(served) = registry.stored_resource(GROUP, PLURAL) else { return Ok(()) };
-    let range = KeyRange::prefix(served.key_prefix(None));
-    loop {
-        let mut watcher = registry.store.watch(range.clone(), WatchOptions::default())?;
-        loop {
-            check_all(registry).await;
-            match watcher.next().await {
-                Ok(_) => while let Ok(Some(_)) = watcher.try_next() {},
-                Err(store::Error::Compacted { .. }) => break,
-                Err(error) => return Err(error),
-            }
-        }
-    }
 }
 
 async fn check_all(registry: &Registry) {

@@ -9,13 +9,12 @@ use schema::{SmolStr, Value, value};
 use super::super::expressions::{bindings, namespace_value, with_authorizer};
 use super::super::matching::{GROUP, is_policy};
 use super::super::versioned::versioned;
-use super::super::watched::Watched;
 use super::super::{Admission, Attributes, Operation};
 use super::definition::{Binding, Policies, Policy, VALIDATING};
 use super::evaluate::{Denial, Judgement, judge};
 use super::params;
 use crate::authz::Authorizer;
-use crate::registry::{Registry, Served};
+use crate::registry::{Registry, Served, Watched};
 use crate::status::{ApiError, ApiResult};
 
 /// Longest value of an audit annotation, in bytes.
@@ -37,8 +36,13 @@ struct Refusal {
 impl ValidatingAdmissionPolicy {
     /// Over the policies of `registry`.
     pub fn new(registry: &Arc<Registry>, authorizer: Arc<dyn Authorizer>, scope: &TaskScope) -> Self {
-        let policies =
-            Watched::new(registry.clone(), (GROUP, &VALIDATING[..]), false, scope, Policies::validating);
+        let policies = Watched::new(
+            registry.clone(),
+            "validating admission policies",
+            (GROUP, &VALIDATING[..]),
+            scope,
+            Policies::validating,
+        );
         Self { policies, authorizer }
     }
 

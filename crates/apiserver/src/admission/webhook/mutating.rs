@@ -8,13 +8,12 @@ use schema::Value;
 
 use super::super::matching::{GROUP, is_configuration};
 use super::super::versioned::{Versioned, replace_object, versioned};
-use super::super::watched::Watched;
 use super::super::{Admission, Attributes, Operation};
 use super::call::{Failure, call};
 use super::hook::{Hook, Hooks};
 use super::review::{self, Answer};
 use crate::authz::Authorizer;
-use crate::registry::Registry;
+use crate::registry::{Registry, Watched};
 use crate::status::{ApiError, ApiResult};
 use crate::webhook::WebhookClient;
 
@@ -34,7 +33,7 @@ impl MutatingAdmissionWebhook {
         scope: &TaskScope,
     ) -> Self {
         let kinds = (GROUP, &["mutatingwebhookconfigurations"][..]);
-        let hooks = Watched::new(registry.clone(), kinds, false, scope, Hooks::mutating);
+        let hooks = Watched::new(registry.clone(), "mutating webhooks", kinds, scope, Hooks::mutating);
         Self { hooks, client, authorizer }
     }
 

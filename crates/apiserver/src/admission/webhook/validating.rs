@@ -8,13 +8,12 @@ use futures::future::join_all;
 
 use super::super::matching::{GROUP, is_configuration};
 use super::super::versioned::{Versioned, versioned};
-use super::super::watched::Watched;
 use super::super::{Admission, Attributes, Operation};
 use super::call::call;
 use super::hook::{Hook, Hooks};
 use super::review;
 use crate::authz::Authorizer;
-use crate::registry::Registry;
+use crate::registry::{Registry, Watched};
 use crate::status::{ApiError, ApiResult};
 use crate::webhook::WebhookClient;
 
@@ -34,7 +33,7 @@ impl ValidatingAdmissionWebhook {
         scope: &TaskScope,
     ) -> Self {
         let kinds = (GROUP, &["validatingwebhookconfigurations"][..]);
-        let hooks = Watched::new(registry.clone(), kinds, false, scope, Hooks::validating);
+        let hooks = Watched::new(registry.clone(), "validating webhooks", kinds, scope, Hooks::validating);
         Self { hooks, client, authorizer }
     }
 }

@@ -5,17 +5,13 @@ mod index;
 mod rule;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use base::{TaskScope, UserInfo};
-use parking_lot::Mutex;
 use schema::Value;
-use store::{KeyRange, WatchOptions};
 
 use super::{Attributes, Authorizer, Decision, UserRules};
-use crate::registry::Registry;
+use crate::registry::{Registry, Watched};
 
 pub use escalation::RoleEscalation;
 pub use index::{Grant, Index};
@@ -26,59 +22,21 @@ pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
 /// What is watched for changes.
 const KINDS: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
 
-/// Decides by roles and bindings. They are indexed by subject, and indexed anew at the first question after a change.
+/// Decides by roles and bindings, which are indexed by subject.
 pub struct Rbac {
-    registry: Arc<Registry>,
-    index: ArcSwap<(u64, Index)>,
-    /// Counts changes; an index knows how many it has seen.
-    changes: Arc<AtomicU64>,
-    reading: Mutex<()>,
+    index: Watched<Index>,
 }
 
 impl Rbac {
     /// Over the roles of `registry`; tasks in `scope` notice their changes.
     pub fn new(registry: Arc<Registry>, scope: &TaskScope) -> Arc<Self> {
-        let changes = Arc::new(AtomicU64::new(1));
-        for kind in KINDS {
-            if let Some(served) = registry.stored_resource(GROUP, kind) {
-                let range = KeyRange::prefix(served.key_prefix(None));
-                scope.spawn(notice(registry.clone(), range, changes.clone()));
-            }
-        }
-        Arc::new(Self { registry, index: ArcSwap::default(), changes, reading: Mutex::default() })
+        let index = Watched::new(registry, "roles", (GROUP, &KINDS), scope, Index::read);
+        Arc::new(Self { index })
     }
 
     /// The roles and bindings as they are now: whoever asks while they are read anew waits for the new ones.
     pub fn index(&self) -> Arc<(u64, Index)> {
-        let current = self.index.load_full();
-        if current.0 == self.changes.load(Ordering::Acquire) {
-            return current;
-        }
-        let _reading = self.reading.lock();
-        let changes = self.changes.load(Ordering::Acquire);
-        let current = self.index.load_full();
-        if current.0 == changes {
-            return current;
-        }
-        match Index::read(&self.registry) {
-            Ok(index) => self.index.store(Arc::new((changes, index))),
-            Err(error) => tracing::error!(error = %error.message, "roles cannot be read"),
-        }
-        self.index.load_full()
-    }
-}
-
-/// Counts every change in `range`, and one more when changes may have been missed.
-async fn notice(registry: Arc<Registry>, range: KeyRange, changes: Arc<AtomicU64>) {
-    loop {
-        let Ok(mut watcher) = registry.store.watch(range.clone(), WatchOptions::default()) else { return };
-        changes.fetch_add(1, Ordering::AcqRel);
-        while watcher.next().await.is_ok() {
-            changes.fetch_add(1, Ordering::AcqRel);
-        }
-        if registry.store.health().is_err() {
-            return;
-        }
+        self.index.get()
     }
 }
 
