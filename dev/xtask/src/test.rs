@@ -28,6 +28,15 @@ pub fn run(extent: Extent) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets etcd's members fail under load, for longer than the tests do.
+pub fn soak(seconds: &str, members: &str) -> anyhow::Result<()> {
+    packages::install()?;
+    run_words(&["cargo", "build", "--package", "corten"])?;
+    let words =
+        ["cargo", "test", "--package", "testkit", "--test", "etcd", "--", "--nocapture", "machines_fail"];
+    run_command(command(&words).env("ETCD_SOAK_S", seconds).env("ETCD_SOAK_MEMBERS", members))
+}
+
 fn run_words(words: &[&str]) -> anyhow::Result<()> {
     run_command(&mut command(words))
 }

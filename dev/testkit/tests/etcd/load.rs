@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use proto::etcd::rpc::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcd::rpc::kv_client::KvClient;
 use proto::etcd::rpc::request_op::Request;
-use proto::etcd::rpc::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use proto::etcd::rpc::{Compare, PutRequest, RangeRequest, RequestOp, ResponseHeader, TxnRequest};
 use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::linear::{Call, Kind, is_linearizable};
+use crate::ranges::Ranges;
 
 /// Clients at once.
 const CLIENTS: usize = 6;
@@ -24,8 +25,18 @@ const CALLS_EACH: u64 = 90;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Between two calls of a client, so that a history stays short enough to be checked.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Calls between two reads of the whole keyspace.
+const RANGE_EVERY: u64 = 40;
 /// What all registers' names begin with.
 pub const PREFIX: &str = "r/";
+
+/// When an answered call began and ended, and the revision that it was told.
+struct Stamp {
+    begin: u64,
+    end: u64,
+    revision: i64,
+    writes: bool,
+}
 
 /// See the module.
 pub struct Load {
@@ -34,6 +45,8 @@ pub struct Load {
     calls: AtomicU64,
     stopped: AtomicBool,
     history: Mutex<BTreeMap<String, Vec<Call>>>,
+    stamps: Mutex<Vec<Stamp>>,
+    pub ranges: Ranges,
 }
 
 fn put(key: &str, value: u64) -> PutRequest {
@@ -61,8 +74,14 @@ fn swap(key: &str, expected: u64, value: u64) -> TxnRequest {
         target_union: Some(union),
         ..Compare::default()
     };
-    let put = RequestOp { request: Some(Request::RequestPut(put(key, value))) };
-    TxnRequest { compare: vec![compare], success: vec![put], failure: Vec::new() }
+    // The second key shows whether a transaction is seen in halves.
+    let puts = [key.to_owned(), format!("twin/{key}")];
+    let puts = puts.map(|key| RequestOp { request: Some(Request::RequestPut(put(&key, value))) });
+    TxnRequest { compare: vec![compare], success: puts.into(), failure: Vec::new() }
+}
+
+fn revision(header: Option<ResponseHeader>) -> i64 {
+    header.map_or(0, |header| header.revision)
 }
 
 impl Load {
@@ -73,6 +92,8 @@ impl Load {
             calls: AtomicU64::new(1),
             stopped: AtomicBool::new(false),
             history: Mutex::default(),
+            stamps: Mutex::default(),
+            ranges: Ranges::default(),
         }
     }
 
@@ -80,8 +101,17 @@ impl Load {
         *self.endpoints.lock().unwrap() = endpoints;
     }
 
+    pub fn endpoint(&self) -> String {
+        let endpoints = self.endpoints.lock().unwrap();
+        endpoints[fastrand::usize(..endpoints.len())].clone()
+    }
+
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     pub fn start(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
@@ -95,17 +125,17 @@ impl Load {
     async fn client(self: Arc<Self>) {
         let mut channels: BTreeMap<String, KvClient<Channel>> = BTreeMap::new();
         let mut seen = BTreeMap::new();
-        while !self.stopped.load(Ordering::Acquire) {
-            let endpoint = {
-                let endpoints = self.endpoints.lock().unwrap();
-                endpoints[fastrand::usize(..endpoints.len())].clone()
-            };
+        while !self.is_stopped() {
+            let endpoint = self.endpoint();
             let client = channels
                 .entry(endpoint.clone())
                 .or_insert_with(|| KvClient::new(etcd::connect(&endpoint, &[], None).unwrap()));
             let call = self.calls.fetch_add(1, Ordering::Relaxed);
             let key = format!("{PREFIX}{}-{}", call % REGISTERS, call / (REGISTERS * CALLS_EACH));
             self.call(client, &key, call, &mut seen).await;
+            if call.is_multiple_of(RANGE_EVERY) {
+                self.ranges.read(client, PATIENCE).await;
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -120,34 +150,54 @@ impl Load {
     ) {
         let begin = self.now();
         let expected = seen.get(key).copied().unwrap_or(0);
-        let (kind, answer) = match call % 5 {
-            0 | 1 => {
-                let asked = tokio::time::timeout(PATIENCE, client.put(put(key, call))).await;
-                (Some(Kind::Write(call)), asked.map(|answer| answer.map(|_| Kind::Write(call))))
-            }
-            2 => {
-                let asked = tokio::time::timeout(PATIENCE, client.txn(swap(key, expected, call))).await;
-                let kind = |done| if done { Kind::Swap(expected, call) } else { Kind::NoSwap(expected) };
-                let answer = asked.map(|answer| answer.map(|answer| kind(answer.into_inner().succeeded)));
-                (Some(Kind::Swap(expected, call)), answer)
-            }
-            _ => {
-                let asked = tokio::time::timeout(PATIENCE, client.range(range(key))).await;
-                let value = |kvs: &[proto::etcd::kv::KeyValue]| kvs.first().map_or(0, |kv| number(&kv.value));
-                let answer: Result<Result<Kind, Status>, _> =
-                    asked.map(|answer| answer.map(|answer| Kind::Read(value(&answer.into_inner().kvs))));
-                (None, answer)
-            }
+        let asked = tokio::time::timeout(PATIENCE, Self::ask(client, key, call, expected)).await;
+        let end = self.now();
+        let unanswered = match call % 5 {
+            0 | 1 => Some(Kind::Write(call)),
+            2 => Some(Kind::Swap(expected, call)),
+            _ => None,
         };
-        let (kind, end) = match (answer, kind) {
-            (Ok(Ok(kind)), _) => (kind, Some(self.now())),
+        let (kind, answered) = match (asked, unanswered) {
+            (Ok(Ok((kind, revision))), _) => {
+                let writes = matches!(kind, Kind::Write(_) | Kind::Swap(..));
+                self.stamps.lock().unwrap().push(Stamp { begin, end, revision, writes });
+                (kind, Some(end))
+            }
             (_, Some(kind)) => (kind, None),
             (_, None) => return,
         };
         if let Kind::Write(value) | Kind::Swap(_, value) | Kind::Read(value) = kind {
             seen.insert(key.to_owned(), value);
         }
-        self.history.lock().unwrap().entry(key.to_owned()).or_default().push(Call { kind, begin, end });
+        self.history.lock().unwrap().entry(key.to_owned()).or_default().push(Call {
+            kind,
+            begin,
+            end: answered,
+        });
+    }
+
+    async fn ask(
+        client: &mut KvClient<Channel>,
+        key: &str,
+        call: u64,
+        expected: u64,
+    ) -> Result<(Kind, i64), Status> {
+        Ok(match call % 5 {
+            0 | 1 => {
+                let answer = client.put(put(key, call)).await?.into_inner();
+                (Kind::Write(call), revision(answer.header))
+            }
+            2 => {
+                let answer = client.txn(swap(key, expected, call)).await?.into_inner();
+                let kind = if answer.succeeded { Kind::Swap(expected, call) } else { Kind::NoSwap(expected) };
+                (kind, revision(answer.header))
+            }
+            _ => {
+                let answer = client.range(range(key)).await?.into_inner();
+                let value = answer.kvs.first().map_or(0, |kv| number(&kv.value));
+                (Kind::Read(value), revision(answer.header))
+            }
+        })
     }
 
     pub async fn last_revision(&self, endpoint: &str) -> i64 {
@@ -161,7 +211,41 @@ impl Load {
         for (key, calls) in history.iter() {
             assert!(is_linearizable(calls), "{key} is not linearizable: {calls:#?}");
         }
+        check_revisions(&self.stamps.lock().unwrap());
         let answered = history.values().flatten().filter(|call| call.end.is_some()).count();
         (answered, history.values().flatten().count() - answered)
+    }
+}
+
+/// Whoever asks after somebody was answered is told no lower revision, and a write a higher one.
+fn check_revisions(stamps: &[Stamp]) {
+    let mut ends: Vec<(u64, i64)> = stamps.iter().map(|stamp| (stamp.end, stamp.revision)).collect();
+    let mut begins: Vec<&Stamp> = stamps.iter().collect();
+    ends.sort_unstable();
+    begins.sort_unstable_by_key(|stamp| stamp.begin);
+    let (mut ended, mut highest) = (0, 0);
+    for stamp in begins {
+        while ends.get(ended).is_some_and(|(end, _)| *end < stamp.begin) {
+            highest = highest.max(ends[ended].1);
+            ended += 1;
+        }
+        let least = highest + i64::from(stamp.writes);
+        assert!(stamp.revision >= least, "revision {} was told after {highest}", stamp.revision);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_that_go_back_are_found() {
+        let stamp = |begin, end, revision, writes| Stamp { begin, end, revision, writes };
+        let write = stamp(1, 2, 5, true);
+        check_revisions(&[write, stamp(3, 4, 5, false), stamp(3, 4, 6, true), stamp(1, 9, 4, false)]);
+        for late in [stamp(3, 4, 4, false), stamp(3, 4, 5, true)] {
+            let stamps = [stamp(1, 2, 5, true), late];
+            assert!(std::panic::catch_unwind(|| check_revisions(&stamps)).is_err());
+        }
     }
 }
