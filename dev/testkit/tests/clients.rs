@@ -184,7 +184,8 @@ fn a_controller_on_kube_rs_works() {
     // Where this test was built, so that crates of the same versions and features are not built again.
     let exe = std::env::current_exe().expect("a test");
     let target = exe.ancestors().nth(3).expect("target/debug/deps/test");
-    let built = cargo(&["build", "--quiet", "--locked", "--offline"]).env("CARGO_TARGET_DIR", target).status();
+    let built =
+        cargo(&["build", "--quiet", "--locked", "--offline"]).env("CARGO_TARGET_DIR", target).status();
     assert!(built.is_ok_and(|status| status.success()), "the controller is built");
     let server = Server::start();
     let program = target.join("debug/corten-kube-rs-client");

@@ -60,10 +60,10 @@ impl Served {
         }
     }
 
-    /// An object of the served version, in the stored one.
+    /// An object of the served version, in the stored one, whose defaults it gets where a webhook leaves them out.
     pub async fn convert_to_hub(&self, object: Value) -> ApiResult<Value> {
         match &self.conversion {
-            Some(Converter::Remote(remote)) => one(remote.convert(vec![object], &self.hub).await?),
+            Some(Converter::Remote(_)) => self.bring_to_hub(object).await,
             _ => self.convert_to_hub_here(object),
         }
     }
@@ -79,7 +79,11 @@ impl Served {
     /// A stored object, which may have been stored when another version was, in the version that is stored now.
     pub async fn bring_to_hub(&self, object: Value) -> ApiResult<Value> {
         match &self.conversion {
-            Some(Converter::Remote(remote)) => one(remote.convert(vec![object], &self.hub).await?),
+            Some(Converter::Remote(remote)) => {
+                let mut object = one(remote.convert(vec![object], &self.hub).await?)?;
+                rules::apply_defaults(self.hub.schema.root(), &mut object);
+                Ok(object)
+            }
             _ => Ok(object),
         }
     }

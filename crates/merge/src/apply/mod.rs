@@ -139,10 +139,12 @@ impl FieldManager<'_> {
         }
         typed::validate(self.schema.root(), applied, Duplicates::Refused).map_err(|reason| {
             ApplyError::Invalid {
+                // Go prints the empty group before its slash.
                 what: format!(
-                    "{}/{}; {version}, Kind={kind}",
+                    "{}/{}; {}{version}, Kind={kind}",
                     text("metadata.namespace"),
-                    text("metadata.name")
+                    text("metadata.name"),
+                    if version.contains('/') { "" } else { "/" },
                 ),
                 reason,
             }

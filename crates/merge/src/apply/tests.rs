@@ -119,7 +119,7 @@ fn refusals() {
     unknown.insert("nope", 1);
     assert_eq!(
         manager("1").apply(None, &unknown, "m", false).unwrap_err().to_string(),
-        "failed to create typed patch object (/c; v1, Kind=ConfigMap): .nope: field not declared in schema"
+        "failed to create typed patch object (/c; /v1, Kind=ConfigMap): .nope: field not declared in schema"
     );
 }
 
