@@ -1,4 +1,5 @@
-//! Lists in every form, of sizes around that of one piece, through a server in memory.
+//! Lists in every form, of sizes around that of one piece, what selectors find, and deletions that meet others, through a
+//! server in memory.
 
 #![allow(clippy::unwrap_used, reason = "a failed call fails the test")]
 
@@ -7,12 +8,13 @@ use std::sync::Arc;
 use apiserver::{ApiService, Options, Server};
 use base::{TaskScope, UserInfo};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tower::Service;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const MERGE_PATCH: &str = "application/merge-patch+json";
 
 struct Fixture {
     service: ApiService,
@@ -35,17 +37,22 @@ impl Fixture {
     }
 
     async fn send(&self, method: &str, path: &str, accept: &str, body: Vec<u8>) -> Bytes {
+        let (status, body) = self.try_send(method, path, accept, body).await;
+        assert!(status.is_success(), "{method} {path}: {status}");
+        body
+    }
+
+    async fn try_send(&self, method: &str, path: &str, accept: &str, body: Vec<u8>) -> (StatusCode, Bytes) {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("accept", accept)
-            .header("content-type", "application/json")
+            .header("content-type", if method == "PATCH" { MERGE_PATCH } else { "application/json" })
             .body(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync())
             .unwrap();
         request.extensions_mut().insert(UserInfo::authenticated("admin", &["system:masters"]));
         let response = self.service.clone().call(request).await.unwrap();
-        assert!(response.status().is_success(), "{method} {path}: {}", response.status());
-        response.into_body().collect().await.unwrap().to_bytes()
+        (response.status(), response.into_body().collect().await.unwrap().to_bytes())
     }
 
     async fn create(&self, number: usize, bytes: usize) {
@@ -116,6 +123,37 @@ async fn a_list_says_the_same_in_every_form_and_size() {
 }
 
 #[tokio::test]
+async fn lists_that_are_sent_at_the_same_time_are_the_same() {
+    let fixture = Fixture::new().await;
+    for number in 0..60 {
+        fixture.create(number, 9_000).await;
+    }
+    for query in ["", "?pretty=true", "?labelSelector=odd=1"] {
+        let path = format!("{CONFIG_MAPS}{query}");
+        let alone = fixture.send("GET", &path, "*/*", Vec::new()).await;
+        let mut bodies = Vec::new();
+        for _ in 0..3 {
+            let empty = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
+            let mut request = Request::builder().uri(&path).body(empty).unwrap();
+            request.extensions_mut().insert(UserInfo::authenticated("admin", &["system:masters"]));
+            bodies.push(fixture.service.clone().call(request).await.unwrap().into_body());
+        }
+        let mut received = vec![Vec::new(); bodies.len()];
+        let mut more = true;
+        while more {
+            more = false;
+            for (body, received) in bodies.iter_mut().zip(&mut received) {
+                if let Some(frame) = body.frame().await {
+                    received.extend_from_slice(frame.unwrap().data_ref().unwrap());
+                    more = true;
+                }
+            }
+        }
+        assert!(received.iter().all(|list| *list == alone), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn absent_fields_are_selected_as_go_prints_their_zero() {
     let fixture = Fixture::new().await;
     let send = |path: &'static str, object: Value| {
@@ -151,5 +189,43 @@ async fn absent_fields_are_selected_as_go_prints_their_zero() {
             .map(|o| o["metadata"]["name"].as_str().unwrap())
             .collect();
         assert_eq!(found, names, "{selector}");
+    }
+}
+
+/// A pod on a node is marked before it goes; a status that is written in between, as kubelets do, removes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_deletion_succeeds_when_another_is_faster() {
+    const PODS: &str = "/api/v1/namespaces/default/pods";
+    const ROUNDS: usize = 60;
+    let fixture = Arc::new(Fixture::new().await);
+    let account = json!({"metadata": {"name": "default"}}).to_string().into_bytes();
+    fixture.send("POST", "/api/v1/namespaces/default/serviceaccounts", "application/json", account).await;
+    for number in 0..ROUNDS {
+        let pod = json!({
+            "metadata": {"name": format!("p-{number}")},
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}
+        });
+        fixture.send("POST", PODS, "application/json", pod.to_string().into_bytes()).await;
+        let path = format!("{PODS}/p-{number}");
+        let kubelets: Vec<_> = (0..3)
+            .map(|writer| {
+                let (fixture, status) = (fixture.clone(), format!("{path}/status"));
+                tokio::spawn(async move {
+                    for count in 0.. {
+                        let patch = json!({"status": {"message": format!("{writer}-{count}")}});
+                        let patch = patch.to_string().into_bytes();
+                        if fixture.try_send("PATCH", &status, "*/*", patch).await.0 == StatusCode::NOT_FOUND {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0});
+        fixture.send("DELETE", &path, "*/*", body.to_string().into_bytes()).await;
+        for kubelet in kubelets {
+            kubelet.await.unwrap();
+        }
+        assert_eq!(fixture.try_send("GET", &path, "*/*", Vec::new()).await.0, StatusCode::NOT_FOUND);
     }
 }

@@ -91,10 +91,29 @@ impl WriteContext<'_> {
             return self.remove(marked, entry).await;
         }
         let key = self.served.key(self.namespace, self.name);
-        match self.put(&marked, &key, Revision(entry.mod_revision.0), Vec::new()).await? {
-            Ok(entry) => self.remove(marked, &entry).await,
-            Err(_) => Ok(Attempt::Again),
+        let put = self.put(&marked, &key, Revision(entry.mod_revision.0), Vec::new()).await?;
+        let Ok(mut entry) = put else { return Ok(Attempt::Again) };
+        let uid = meta::uid(&marked).to_owned();
+        let mut last = marked;
+        for _ in 0..CONFLICT_ATTEMPTS {
+            if let done @ Attempt::Done(_) = self.remove(last.clone(), &entry).await? {
+                return Ok(done);
+            }
+            // Whoever saw the mark may have been faster, as a pod's kubelet often is.
+            let there = self.registry.store.get(key.as_bytes())?;
+            let newer = match &there {
+                Some(newer) => Some((newer, stored::memo(newer).decode(newer)?)),
+                None => None,
+            };
+            match newer {
+                Some((newer, object)) if meta::uid(&object) == uid => {
+                    last = object;
+                    entry = newer.clone();
+                }
+                _ => return Ok(Attempt::Done(Deleted { saved: saved(last, entry), gone: true })),
+            }
         }
+        Err(ApiError::modified(self.served.group_resource(), self.name))
     }
 
     /// Refuses if `old` is not the object that is meant.
