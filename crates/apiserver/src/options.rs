@@ -56,6 +56,8 @@ pub struct Options {
     pub service_node_port_range: (u16, u16),
     /// `--authorization-mode`, in order.
     pub authorization_mode: Vec<String>,
+    /// `--authorization-policy-file`, for the mode ABAC.
+    pub authorization_policy_file: Option<PathBuf>,
     /// `--enable-admission-plugins`.
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`.
@@ -167,6 +169,7 @@ impl Default for Options {
             service_account_jwks_uri: None,
             service_cluster_ip_range: strings(&["10.96.0.0/16"]),
             service_node_port_range: (30000, 32767),
+            authorization_policy_file: None,
             authorization_mode: strings(&["Node", "RBAC"]),
             enable_admission_plugins: strings(&["NodeRestriction"]),
             disable_admission_plugins: Vec::new(),

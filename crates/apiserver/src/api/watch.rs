@@ -21,7 +21,7 @@ use crate::core::Core;
 use crate::encoding;
 use crate::http::negotiate::{Accept, Form, Media};
 use crate::http::{Body, BoxError};
-use crate::metrics::families::{WATCH_EVENT_SIZES, WATCH_EVENTS};
+use crate::metrics::families::{WATCH_EVENT_SIZES, WATCH_EVENTS, WATCH_LIST_DURATION};
 use crate::metrics::family::Distribution;
 use crate::registry::options::ListOptions;
 use crate::registry::stored::{header, memo};
@@ -155,6 +155,9 @@ struct Encoder {
     /// Events sent, and how large they were, of all watches of this resource.
     sent: Arc<AtomicU64>,
     sizes: Arc<Distribution>,
+    /// `cluster`, `namespace` or `resource`, and when the watch began, for its metrics.
+    scope: &'static str,
+    since: Instant,
 }
 
 impl Encoder {
@@ -170,7 +173,15 @@ impl Encoder {
             columns_said: false,
             sent: WATCH_EVENTS.of(&labels),
             sizes: WATCH_EVENT_SIZES.of(&labels),
+            scope: crate::metrics::scope(call.info),
+            since: Instant::now(),
         }
+    }
+
+    fn initial_events_sent(&self) {
+        let resource = &self.served.resource;
+        let labels = [&*resource.group, &*resource.plural, self.scope, &*resource.version];
+        WATCH_LIST_DURATION.took(&labels, self.since.elapsed());
     }
 
     /// Counts an event of so many bytes.
@@ -197,6 +208,9 @@ impl Encoder {
                 }
             }
             WatchItem::Bookmark { revision, initial_end } => {
+                if *initial_end {
+                    self.initial_events_sent();
+                }
                 let bookmark = self.bookmark(*revision, *initial_end);
                 let columns = self.next_columns();
                 self.value(out, "BOOKMARK", bookmark, columns)

@@ -1,5 +1,6 @@
 //! Whether a user may do what a request asks: authorizers asked in order.
 
+mod abac;
 mod always;
 pub mod node;
 pub mod rbac;

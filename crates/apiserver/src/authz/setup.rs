@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use base::{TaskScope, UserInfo};
 use schema::Value;
 
+use super::abac::Abac;
 use super::webhook::{Settings, Webhook};
 use super::{
     AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Decision, NodeAuthorizer, PrivilegedGroup, Rbac, Union,
@@ -63,11 +64,20 @@ pub fn authorizers(
     for mode in &options.authorization_mode {
         all.push(match mode.as_str() {
             "Webhook" => Arc::new(from_flags(options)?),
+            "ABAC" => Arc::new(policies(options)?),
             mode => parts.plain(mode).map_err(|reason| Error::Flag { flag: "authorization-mode", reason })?,
         });
     }
     let rbac = options.authorization_mode.iter().any(|mode| mode == "RBAC");
     Ok(Authorization { authorizer: Arc::new(Union::new(all)), rbac })
+}
+
+fn policies(options: &Options) -> Result<Abac, Error> {
+    let Some(path) = &options.authorization_policy_file else {
+        let reason = "authorization-mode ABAC's authorization policy file not passed".to_owned();
+        return Err(Error::Flag { flag: "authorization-policy-file", reason });
+    };
+    Abac::read(path)
 }
 
 fn from_flags(options: &Options) -> Result<Webhook, Error> {
@@ -94,7 +104,6 @@ impl Parts {
             "AlwaysDeny" => Arc::new(AlwaysDeny),
             "RBAC" => self.rbac.clone(),
             "Node" => self.node.clone(),
-            "ABAC" => return Err("the mode ABAC is not implemented".to_owned()),
             other => return Err(format!("authorization-mode {other:?} is not a valid mode")),
         })
     }

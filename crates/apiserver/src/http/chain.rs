@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::UserInfo;
 use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Response};
+use http_body::Body as _;
 
 use super::body::{Body, full, read};
 use super::negotiate::accept_for_error;
@@ -16,8 +17,9 @@ use super::{gzip, respond};
 use crate::api::{self, Call};
 use crate::audit::{self, Record, Stage};
 use crate::authn::impersonation::impersonate;
-use crate::authz::{Attributes, forbidden};
+use crate::authz::{Attributes, Decision, forbidden};
 use crate::core::Core;
+use crate::metrics::families;
 use crate::registry::Warnings;
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
@@ -32,7 +34,7 @@ pub(crate) async fn handle(core: Arc<Core>, request: http::Request<Body>) -> Res
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let in_process = parts.extensions.get::<UserInfo>().is_some();
     let id = if in_process && core.audit.is_none() { String::new() } else { audit::request_id(&parts) };
-    let timer = core.metrics.start(&info);
+    let timer = core.metrics.start(&info, &parts);
     let record = OnceLock::new();
     let served =
         AssertUnwindSafe(guarded(&core, &parts, &info, &query, body, (&id, &record))).catch_unwind().await;
@@ -48,7 +50,7 @@ pub(crate) async fn handle(core: Arc<Core>, request: http::Request<Body>) -> Res
             respond::error(&ApiError::internal_plain(words), accept_for_error(&parts.headers, &query))
         }
     };
-    timer.finish(&info, response.status().as_u16());
+    timer.finish(&info, response.status().as_u16(), response.body().size_hint().exact());
     if in_process {
         return response;
     }
@@ -135,7 +137,15 @@ fn authorized<'a>(
             attributes.field_selector = query.get("fieldSelector").map(str::to_owned);
             attributes.label_selector = query.get("labelSelector").map(str::to_owned);
         }
+        let since = Instant::now();
         let decision = core.authorizer.authorize(&attributes).await;
+        let result = match &decision {
+            Decision::Allow(_) => "allowed",
+            Decision::Deny(_) => "denied",
+            _ => "no-opinion",
+        };
+        families::AUTHORIZATION_ATTEMPTS.count(&[result]);
+        families::AUTHORIZATION_DURATION.took(&[result], since.elapsed());
         if let Some(record) = record {
             record.authorized(&decision);
         }
@@ -185,5 +195,22 @@ async fn identify(core: &Core, parts: &Parts) -> ApiResult<UserInfo> {
     if let Some(user) = parts.extensions.get::<UserInfo>() {
         return Ok(user.clone());
     }
-    core.authn.authenticate(parts).await.ok_or_else(ApiError::unauthorized)
+    let since = Instant::now();
+    let user = core.authn.authenticate(parts).await;
+    let result = if user.is_some() { "success" } else { "failure" };
+    families::AUTHENTICATION_ATTEMPTS.count(&[result]);
+    families::AUTHENTICATION_DURATION.took(&[result], since.elapsed());
+    let user = user.ok_or_else(ApiError::unauthorized)?;
+    // As upstream, which tells few names apart.
+    let name = match user.name.as_str() {
+        name @ ("admin"
+        | "client"
+        | "kube_proxy"
+        | "kubelet"
+        | "system:serviceaccount:kube-system:default") => name,
+        name if name.contains('@') => "email_id",
+        _ => "other",
+    };
+    families::AUTHENTICATED_REQUESTS.count(&[name]);
+    Ok(user)
 }

@@ -24,6 +24,10 @@ pub fn render(core: &Core, out: &mut String) {
         "# HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind.\n\
          # TYPE apiserver_storage_objects gauge\n",
     );
+    let mut by_group = String::from(
+        "# HELP apiserver_resource_objects Number of stored objects at the time of last check split by kind.\n\
+         # TYPE apiserver_resource_objects gauge\n",
+    );
     let counting = RangeOptions { count_only: true, ..RangeOptions::default() };
     for served in core.registry.resources.load().all() {
         let hub = &served.hub;
@@ -38,7 +42,13 @@ pub fn render(core: &Core, out: &mut String) {
             "apiserver_storage_objects{{resource=\"{}{dot}{}\"}} {}",
             hub.plural, hub.group, found.count
         );
+        let _ = writeln!(
+            by_group,
+            "apiserver_resource_objects{{group=\"{}\",resource=\"{}\"}} {}",
+            hub.group, hub.plural, found.count
+        );
     }
+    out.push_str(&by_group);
     process(core, out);
 }
 

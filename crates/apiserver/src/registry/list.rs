@@ -6,6 +6,7 @@ use store::{Entry, KeyRange, RangeOptions, Revision};
 
 use super::options::{ListOptions, VersionMatch};
 use super::{Filter, Registry, Served, continue_token};
+use crate::metrics::families::{STORE_DURATION, STORE_REQUESTS};
 use crate::status::{ApiError, ApiResult};
 
 /// What to list.
@@ -66,7 +67,12 @@ impl Registry {
             revision: Revision(position.revision.unwrap_or(0)),
             ..RangeOptions::default()
         };
-        let read = self.store.range(&range, wanted).map_err(|error| match error {
+        let since = std::time::Instant::now();
+        let read = self.store.range(&range, wanted);
+        let labels = [served.hub.group.as_str(), "list", served.hub.plural.as_str()];
+        STORE_REQUESTS.count(&labels);
+        STORE_DURATION.took(&labels, since.elapsed());
+        let read = read.map_err(|error| match error {
             store::Error::Compacted { .. } => self.expired(options, &prefix, position.start.as_deref()),
             other => other.into(),
         })?;

@@ -1,6 +1,7 @@
 //! What every write shares: its context, managed fields, and the transaction.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use base::UserInfo;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use store::{Durability, Entry, LeaseId, Put, Revision};
 use super::riders::{Refused, Rider};
 use super::{Conversions, Registry, Served, meta, stored};
 use crate::admission::{AdmissionChain, Attributes, Operation};
+use crate::metrics::families::{STORE_DURATION, STORE_ERRORS, STORE_REQUESTS};
 use crate::status::{ApiError, ApiResult};
 use crate::strategies::{Context, StatusMetadata};
 
@@ -247,11 +249,23 @@ impl<'a> WriteContext<'a> {
             None => LeaseId::NONE,
         };
         let put = Put::new(key, bytes).with_memo(memo).with_lease(lease);
-        if riders.is_empty() {
-            let outcome = self.registry.store.update_if(put, revision, self.durability()).await?;
-            return Ok(outcome.map_err(|_| Refused::Object));
+        let since = Instant::now();
+        let outcome = if riders.is_empty() {
+            match self.registry.store.update_if(put, revision, self.durability()).await {
+                Ok(outcome) => Ok(outcome.map_err(|_| Refused::Object)),
+                Err(error) => Err(error.into()),
+            }
+        } else {
+            super::riders::put(&*self.registry.store, put, revision, riders).await
+        };
+        let operation = if revision == Revision::ZERO { "create" } else { "update" };
+        let labels = [self.served.hub.group.as_str(), operation, self.served.hub.plural.as_str()];
+        STORE_REQUESTS.count(&labels);
+        STORE_DURATION.took(&labels, since.elapsed());
+        if outcome.is_err() {
+            STORE_ERRORS.count(&labels);
         }
-        super::riders::put(&*self.registry.store, put, revision, riders).await
+        outcome
     }
 
     /// Node heartbeats may reach the disk a moment later; nothing else may.

@@ -15,10 +15,23 @@ async fn pages_and_metrics_say_what_there_is() {
     };
     let server = TestServer::start(tempfile::tempdir().unwrap(), options).await;
     let get = async |path: &str| server.as_token("tok", Method::GET, path, "").await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    let made = server.as_token("tok", Method::POST, path, r#"{"metadata":{"name":"counted"}}"#).await;
+    assert_eq!(made.code, 201, "{}", made.text);
+    assert_eq!(get(path).await.code, 200);
     let metrics = get("/metrics").await.text;
     for name in [
         "apiserver_current_inflight_requests{request_kind=\"readOnly\"}",
         "apiserver_storage_objects{resource=\"namespaces\"} 4",
+        "apiserver_resource_objects{group=\"\",resource=\"namespaces\"} 4",
+        "apiserver_request_total{component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"configmaps\",scope=\"resource\",\
+         subresource=\"\",verb=\"POST\",version=\"v1\",code=\"201\"} 1",
+        "apiserver_response_sizes_count{component=\"apiserver\",group=\"\",resource=\"configmaps\"",
+        "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"admit\"}",
+        "apiserver_admission_controller_admission_duration_seconds_count{name=\"NamespaceLifecycle\"",
+        "etcd_request_duration_seconds_count{group=\"\",operation=\"create\",resource=\"configmaps\"}",
+        "authentication_attempts{result=\"success\"}",
+        "authorization_attempts_total{result=\"allowed\"}",
         "apiserver_storage_objects{resource=\"clusterroles.rbac.authorization.k8s.io\"}",
         "process_resident_memory_bytes",
         "process_open_fds",
@@ -70,7 +83,10 @@ async fn wrong_settings_are_refused_by_name() {
         (Options { tls_min_version: "VersionTLS99".to_owned(), ..Options::default() }, "tls-min-version"),
         (Options { tls_cipher_suites: vec!["NOPE".to_owned()], ..Options::default() }, "tls-cipher-suites"),
         (Options { runtime_config: vec![("x/v9".to_owned(), true)], ..Options::default() }, "runtime-config"),
-        (Options { authorization_mode: vec!["ABAC".to_owned()], ..Options::default() }, "authorization-mode"),
+        (
+            Options { authorization_mode: vec!["ABAC".to_owned()], ..Options::default() },
+            "authorization-policy-file",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { cert_dir: folder.path().to_owned(), ..options };
@@ -80,5 +96,50 @@ async fn wrong_settings_are_refused_by_name() {
         let error = made.and_then(|server| server.tls().map(drop)).expect_err(flag).to_string();
         assert!(error.contains(flag), "{error}");
         scope.cancel();
+    }
+}
+
+#[tokio::test]
+async fn reviews_are_checked_before_they_are_answered() {
+    let server = TestServer::start(tempfile::tempdir().unwrap(), Options::default()).await;
+    let post = async |path: &str, body: &str| server.as_token("tok", Method::POST, path, body).await;
+    let access = "/apis/authorization.k8s.io/v1";
+    let own = format!("{access}/selfsubjectaccessreviews");
+    for (path, body, code, words) in [
+        (format!("{access}/selfsubjectrulesreviews"), r#"{"spec":{}}"#, 400, "no namespace on request"),
+        (
+            own.clone(),
+            r#"{"metadata":{"name":"x"},"spec":{"nonResourceAttributes":{}}}"#,
+            422,
+            "must be empty",
+        ),
+        (
+            own.clone(),
+            r#"{"spec":{"resourceAttributes":{"fieldSelector":{"rawSelector":"a=b","requirements":[{"key":"a"}]}}}}"#,
+            422,
+            "spec.resourceAttributes.fieldSelector.rawSelector",
+        ),
+        (
+            own.clone(),
+            r#"{"spec":{"resourceAttributes":{"labelSelector":{}}}}"#,
+            422,
+            "labelSelector.requirements",
+        ),
+        (own, r#"{"spec":{"resourceAttributes":{"verb":"get","resource":"pods"}}}"#, 201, "\"allowed\":true"),
+        (
+            format!("{access}/namespaces/default/localsubjectaccessreviews"),
+            r#"{"spec":{"user":"x","resourceAttributes":{"namespace":"other"}}}"#,
+            422,
+            "must match metadata.namespace",
+        ),
+        (
+            "/apis/authentication.k8s.io/v1/tokenreviews".to_owned(),
+            r#"{"spec":{"token":"nobody's"}}"#,
+            201,
+            "invalid bearer token",
+        ),
+    ] {
+        let got = post(&path, body).await;
+        assert!(got.code == code && got.text.contains(words), "{path} {body}: {} {}", got.code, got.text);
     }
 }

@@ -1,11 +1,15 @@
 //! One call of a webhook.
 
 use std::sync::Arc;
+use std::time::Instant;
+
+use schema::Value;
 
 use super::super::Attributes;
 use super::super::versioned::Versioned;
 use super::hook::Hook;
 use super::review::{self, Answer};
+use crate::metrics::families;
 use crate::status::ApiError;
 use crate::webhook::WebhookClient;
 
@@ -61,11 +65,39 @@ pub async fn call(
         Err(why) => return Err(Failure::Calling(format!("could not get REST client: {why}"))),
     };
     let (uid, request) = review::request(attributes, versioned, version);
-    let response = client
-        .post(target, &request, hook.timeout)
-        .await
-        .map_err(|e| Failure::Calling(format!("failed to call webhook: {e}")))?;
-    review::answer(&response, &uid, version, mutating).map_err(|why| {
+    let since = Instant::now();
+    let posted = client.post(target, &request, hook.timeout).await;
+    let step = if mutating { "admit" } else { "validating" };
+    let outcome = posted
+        .map_err(|e| Failure::Calling(format!("failed to call webhook: {e}")))
+        .and_then(|response| read(&response, &uid, version, mutating));
+    let refused = !outcome.as_ref().is_ok_and(|answer| answer.denial.is_none());
+    let rejected = if refused { "true" } else { "false" };
+    let operation = attributes.operation.as_str();
+    families::ADMISSION_WEBHOOK.took(&[&hook.name, operation, rejected, step], since.elapsed());
+    let code = match &outcome {
+        Ok(answer) => answer.denial.as_ref().map_or(200, |status| status.int_at("code").unwrap_or(403)),
+        Err(_) => 0,
+    };
+    let text = code.to_string();
+    families::ADMISSION_WEBHOOK_REQUESTS.count(&[&text, &hook.name, operation, rejected, step]);
+    match &outcome {
+        Err(_) if hook.ignore_failures => families::ADMISSION_WEBHOOK_FAIL_OPEN.count(&[&hook.name, step]),
+        Err(_) => {
+            let labels = ["calling_webhook_error", hook.name.as_str(), operation, &text, step];
+            families::ADMISSION_WEBHOOK_REJECTIONS.count(&labels);
+        }
+        Ok(_) if refused => {
+            families::ADMISSION_WEBHOOK_REJECTIONS.count(&["no_error", &hook.name, operation, &text, step]);
+        }
+        Ok(_) => {}
+    }
+    outcome
+}
+
+/// What a webhook said.
+fn read(response: &Value, uid: &str, version: &str, mutating: bool) -> Result<Answer, Failure> {
+    review::answer(response, uid, version, mutating).map_err(|why| {
         let undecodable = why.starts_with("received undecodable");
         Failure::Calling(if undecodable { why } else { format!("received invalid webhook response: {why}") })
     })

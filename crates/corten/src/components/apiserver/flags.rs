@@ -149,6 +149,8 @@ pub struct Authorization {
     #[arg(long, value_delimiter = ',')]
     pub authorization_mode: Vec<String>,
     #[arg(long)]
+    pub authorization_policy_file: Option<PathBuf>,
+    #[arg(long)]
     pub authorization_config: Option<PathBuf>,
     #[arg(long)]
     pub authorization_webhook_config_file: Option<PathBuf>,

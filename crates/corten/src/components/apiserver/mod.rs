@@ -143,6 +143,7 @@ fn options(flags: Flags) -> anyhow::Result<Options> {
         service_account_max_token_expiration_s: accounts.service_account_max_token_expiration.as_secs(),
         service_account_extend_token_expiration: accounts.service_account_extend_token_expiration,
         authorization_mode,
+        authorization_policy_file: authorization.authorization_policy_file,
         authorization_config: authorization.authorization_config,
         authorization_webhook,
         enable_admission_plugins: authorization.enable_admission_plugins,
@@ -195,6 +196,13 @@ fn modes(flags: &flags::Authorization) -> anyhow::Result<Vec<String>> {
         false => flags.authorization_mode.clone(),
     };
     let asks = modes.iter().any(|mode| mode == "Webhook");
+    let policies = modes.iter().any(|mode| mode == "ABAC");
+    if policies != flags.authorization_policy_file.is_some() {
+        bail!(match policies {
+            true => "authorization-mode ABAC's authorization policy file not passed",
+            false => "cannot specify --authorization-policy-file without mode ABAC",
+        });
+    }
     match (asks, flags.authorization_webhook_config_file.is_some()) {
         (true, false) => bail!("authorization-mode Webhook's authorization config file not passed"),
         (false, true) => {

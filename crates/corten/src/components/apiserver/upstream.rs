@@ -23,7 +23,6 @@ pub const TABLE: &Table = &[
     ("audit-webhook-batch-throttle-enable", Fate::IgnoredSwitch),
     ("audit-webhook-batch-throttle-qps", Fate::Ignored),
     ("audit-webhook-truncate-max-batch-size", Fate::Ignored),
-    ("authorization-policy-file", Fate::Missing("the mode ABAC is not implemented")),
     ("cloud-config", Fate::Ignored),
     ("cloud-provider", Fate::Ignored),
     ("contention-profiling", Fate::IgnoredSwitch),

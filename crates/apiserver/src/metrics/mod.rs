@@ -1,16 +1,23 @@
 //! Counters of requests, in the text format of Prometheus and under upstream's names.
 
+pub mod families;
+pub mod family;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
+use http::request::Parts;
 use parking_lot::Mutex;
 
 use crate::request::RequestInfo;
 
 /// Upper bounds of request durations, in seconds.
-const BUCKETS: [f64; 10] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 5.0, 60.0];
+const BUCKETS: [f64; 23] = [
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
+    20.0, 30.0, 45.0, 60.0,
+];
 /// Label sets kept; further ones are counted together, so that clients cannot make this grow.
 const MAX_SERIES: usize = 4096;
 
@@ -21,6 +28,10 @@ struct Series {
     version: String,
     resource: String,
     subresource: String,
+    /// `cluster`, `namespace` or `resource`; empty for what is no resource.
+    scope: &'static str,
+    /// `All`, or nothing.
+    dry_run: &'static str,
     code: u16,
 }
 
@@ -45,19 +56,22 @@ pub struct Metrics {
 pub struct Timer<'a> {
     gauge: &'a AtomicI64,
     metrics: &'a Metrics,
+    verb: &'static str,
+    dry_run: bool,
     since: Instant,
 }
 
 impl Metrics {
     /// A request has begun.
-    pub fn start(&self, info: &RequestInfo) -> Timer<'_> {
+    pub fn start(&self, info: &RequestInfo, parts: &Parts) -> Timer<'_> {
         let gauge = match (info.is_long_running(), info.is_read_only()) {
             (true, _) => &self.long_running,
             (false, true) => &self.reading,
             (false, false) => &self.mutating,
         };
         gauge.fetch_add(1, Ordering::Relaxed);
-        Timer { gauge, metrics: self, since: Instant::now() }
+        let dry_run = !info.is_read_only() && parts.uri.query().is_some_and(|q| q.contains("dryRun="));
+        Timer { gauge, metrics: self, verb: verb(info, parts), dry_run, since: Instant::now() }
     }
 
     /// The text of `/metrics`.
@@ -71,8 +85,11 @@ impl Metrics {
         }
         out.push_str("# HELP apiserver_request_duration_seconds Response latency distribution in seconds.\n");
         out.push_str("# TYPE apiserver_request_duration_seconds histogram\n");
+        let mut by_labels: BTreeMap<String, Durations> = BTreeMap::new();
         for (series, durations) in requests.iter() {
-            let labels = labels(series, true);
+            by_labels.entry(labels(series, false)).or_default().add(durations);
+        }
+        for (labels, durations) in &by_labels {
             let mut below = 0;
             for (bound, count) in BUCKETS.iter().zip(durations.buckets) {
                 below += count;
@@ -97,6 +114,7 @@ impl Metrics {
         out.push_str("# TYPE apiserver_longrunning_requests gauge\n");
         let count = self.long_running.load(Ordering::Relaxed);
         let _ = writeln!(out, "apiserver_longrunning_requests{{component=\"apiserver\"}} {count}");
+        families::render(&mut out);
         out
     }
 }
@@ -108,12 +126,15 @@ fn is_plain(text: &str) -> bool {
 
 fn labels(series: &Series, code: bool) -> String {
     let mut out = format!(
-        "verb=\"{}\",group=\"{}\",version=\"{}\",resource=\"{}\",subresource=\"{}\"",
-        series.verb.to_uppercase(),
+        "component=\"apiserver\",dry_run=\"{}\",group=\"{}\",resource=\"{}\",scope=\"{}\",subresource=\"{}\",\
+         verb=\"{}\",version=\"{}\"",
+        series.dry_run,
         series.group,
-        series.version,
         series.resource,
-        series.subresource
+        series.scope,
+        series.subresource,
+        series.verb,
+        series.version
     );
     if code {
         let _ = write!(out, ",code=\"{}\"", series.code);
@@ -122,11 +143,11 @@ fn labels(series: &Series, code: bool) -> String {
 }
 
 impl Timer<'_> {
-    /// The request has been answered.
-    pub fn finish(self, info: &RequestInfo, code: u16) {
+    /// The request has been answered, with a body of so many bytes if that is known.
+    pub fn finish(self, info: &RequestInfo, code: u16, bytes: Option<u64>) {
         let seconds = self.since.elapsed().as_secs_f64();
         let mut requests = self.metrics.requests.lock();
-        let mut series = Series { verb: info.verb, code, ..Series::default() };
+        let mut series = Series { verb: self.verb, code, ..Series::default() };
         let refused = matches!(code, 401 | 403 | 404);
         let named = [&info.group, &info.version, &info.resource, &info.subresource];
         // What a stranger calls a resource is not repeated: it may be anything.
@@ -135,6 +156,22 @@ impl Timer<'_> {
             series.version.clone_from(&info.version);
             series.resource.clone_from(&info.resource);
             series.subresource.clone_from(&info.subresource);
+            series.scope = scope(info);
+            series.dry_run = if self.dry_run { "All" } else { "" };
+            if let (Some(bytes), "GET" | "LIST") = (bytes, self.verb) {
+                families::RESPONSES.observe(
+                    &[
+                        "apiserver",
+                        &series.group,
+                        &series.resource,
+                        series.scope,
+                        &series.subresource,
+                        self.verb,
+                        &series.version,
+                    ],
+                    bytes as f64,
+                );
+            }
         }
         if requests.len() >= MAX_SERIES && !requests.contains_key(&series) {
             series = Series { verb: "other", ..Series::default() };
@@ -145,6 +182,47 @@ impl Timer<'_> {
         if let Some(at) = BUCKETS.iter().position(|bound| seconds <= *bound) {
             durations.buckets[at] += 1;
         }
+    }
+}
+
+/// The verb as upstream's metrics name it: the method, but `LIST`, `WATCH`, `APPLY` and `DELETECOLLECTION`.
+fn verb(info: &RequestInfo, parts: &Parts) -> &'static str {
+    let applies = |parts: &Parts| {
+        let media = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        media.is_some_and(|m| m.starts_with("application/apply-patch"))
+    };
+    match (info.verb, parts.method.as_str()) {
+        ("list", _) => "LIST",
+        ("watch", _) => "WATCH",
+        ("deletecollection", _) => "DELETECOLLECTION",
+        _ if matches!(info.subresource.as_str(), "proxy" | "exec" | "attach" | "portforward") => "CONNECT",
+        (_, "PATCH") if applies(parts) => "APPLY",
+        (_, "GET") => "GET",
+        (_, "HEAD") => "HEAD",
+        (_, "POST") => "POST",
+        (_, "PUT") => "PUT",
+        (_, "PATCH") => "PATCH",
+        (_, "DELETE") => "DELETE",
+        (_, "OPTIONS") => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// What a request is about, as upstream's metrics name it.
+pub fn scope(info: &RequestInfo) -> &'static str {
+    match info {
+        info if !info.name.is_empty() || info.verb == "create" => "resource",
+        info if !info.namespace.is_empty() => "namespace",
+        info if info.is_resource => "cluster",
+        _ => "",
+    }
+}
+
+impl Durations {
+    fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(mine, theirs)| *mine += theirs);
+        self.count += other.count;
+        self.sum += other.sum;
     }
 }
 
