@@ -56,6 +56,8 @@ pub struct Core {
     pub extension: std::sync::OnceLock<crate::extension::Mounted>,
     /// When this server was made.
     pub started: jiff::Timestamp,
+    /// Pieces of lists as they are sent.
+    pub pieces: crate::api::pieces::Pieces,
     /// Watch events as they are sent.
     pub frames: crate::api::frames::Frames,
     /// Owner of every task; watches end with it.

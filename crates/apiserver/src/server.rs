@@ -74,6 +74,7 @@ impl Server {
             started: jiff::Timestamp::now(),
             advertise,
             frames: Default::default(),
+            pieces: Default::default(),
             scope,
             registry,
             options,

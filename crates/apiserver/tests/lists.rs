@@ -154,6 +154,37 @@ async fn lists_that_are_sent_at_the_same_time_are_the_same() {
 }
 
 #[tokio::test]
+async fn lists_that_are_sent_at_the_same_time_are_the_same() {
+    let fixture = Fixture::new().await;
+    for number in 0..60 {
+        fixture.create(number, 9_000).await;
+    }
+    for query in ["", "?pretty=true", "?labelSelector=odd=1"] {
+        let path = format!("{CONFIG_MAPS}{query}");
+        let alone = fixture.send("GET", &path, "*/*", Vec::new()).await;
+        let mut bodies = Vec::new();
+        for _ in 0..3 {
+            let empty = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
+            let mut request = Request::builder().uri(&path).body(empty).unwrap();
+            request.extensions_mut().insert(UserInfo::authenticated("admin", &["system:masters"]));
+            bodies.push(fixture.service.clone().call(request).await.unwrap().into_body());
+        }
+        let mut received = vec![Vec::new(); bodies.len()];
+        let mut more = true;
+        while more {
+            more = false;
+            for (body, received) in bodies.iter_mut().zip(&mut received) {
+                if let Some(frame) = body.frame().await {
+                    received.extend_from_slice(frame.unwrap().data_ref().unwrap());
+                    more = true;
+                }
+            }
+        }
+        assert!(received.iter().all(|list| *list == alone), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn absent_fields_are_selected_as_go_prints_their_zero() {
     let fixture = Fixture::new().await;
     let send = |path: &'static str, object: Value| {

@@ -44,7 +44,7 @@ async fn answer(
     page: ListPage,
 ) -> ApiResult<Response<Body>> {
     if render::is_copied_page(served, accept, &page.entries) {
-        return list_body::response(served, page, accept.pretty);
+        return list_body::response(call.core, served, page, accept.pretty);
     }
     let meta = list_meta(&page);
     match accept.form {

@@ -16,10 +16,12 @@ use store::Entry;
 use tokio::task::yield_now;
 
 use super::list::list_meta;
+use super::pieces::{self, Reader, Style};
 use super::render::{Rows, decode_all};
+use crate::core::Core;
 use crate::http::negotiate::Media;
 use crate::http::{Body, BoxError, respond};
-use crate::registry::stored::{header, memo};
+use crate::registry::stored::header;
 use crate::registry::{ListPage, Served};
 use crate::status::{ApiError, ApiResult};
 
@@ -28,11 +30,14 @@ const PIECE: usize = 128 * 1024;
 
 /// Objects decoded at once where stored bytes cannot be copied; other requests have their turn in between.
 const DECODED_AT_ONCE: usize = 128;
-/// The level of a list's items when laid out.
-const ITEM_DEPTH: usize = 2;
 
 /// The answer with a page in JSON.
-pub(super) fn response(served: &Served, page: ListPage, pretty: bool) -> ApiResult<Response<Body>> {
+pub(super) fn response(
+    core: &Arc<Core>,
+    served: &Served,
+    page: ListPage,
+    pretty: bool,
+) -> ApiResult<Response<Body>> {
     let resource = &served.resource;
     let mut start = header(&resource.list_kind, &resource.api_version());
     start.extend_from_slice(b"\"metadata\":");
@@ -40,6 +45,7 @@ pub(super) fn response(served: &Served, page: ListPage, pretty: bool) -> ApiResu
     start.extend_from_slice(b",\"items\":[");
     let item_header =
         if resource.custom { header(&resource.kind, &resource.api_version()) } else { b"{".to_vec() };
+    let style = Style { header: item_header.into(), pretty, first: true };
     if pretty {
         let mut laid_out = Vec::new();
         json::indent(&start, 0, &mut laid_out);
@@ -48,16 +54,14 @@ pub(super) fn response(served: &Served, page: ListPage, pretty: bool) -> ApiResu
         start = laid_out;
     }
     let size: usize = page.entries.iter().map(|e| e.value.len()).sum();
-    let entries = page.entries.into_iter();
-    let mut list =
-        ListBody { entries, start: Some(start), item_header, first: true, pretty, compact: Vec::new() };
     if size < PIECE {
-        let mut bytes = Vec::new();
-        while let Some(piece) = list.piece() {
-            bytes.extend_from_slice(&piece);
-        }
-        return Ok(respond::bytes(200, Media::Json.name(), bytes));
+        start.extend_from_slice(&style.write(&page.entries));
+        let style = Style { first: page.entries.is_empty(), ..style };
+        start.extend_from_slice(&style.end());
+        return Ok(respond::bytes(200, Media::Json.name(), start));
     }
+    let entries = page.entries.into_iter();
+    let list = ListBody { entries, start: Some(start), style, ended: false, reader: Reader::new(core) };
     let mut response = Response::new(list.boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Media::Json.name()));
     Ok(response)
@@ -130,44 +134,26 @@ pub(super) async fn map(
 struct ListBody {
     entries: std::vec::IntoIter<Arc<Entry>>,
     start: Option<Vec<u8>>,
-    item_header: Vec<u8>,
-    first: bool,
-    pretty: bool,
-    /// One item, before it is laid out.
-    compact: Vec<u8>,
+    style: Style,
+    ended: bool,
+    reader: Reader,
 }
 
 impl ListBody {
     /// The next piece; `None` after the last.
-    fn piece(&mut self) -> Option<Vec<u8>> {
-        if self.start.is_none() && self.first {
-            return None;
+    fn piece(&mut self) -> Option<Bytes> {
+        if let Some(start) = self.start.take() {
+            return Some(start.into());
         }
-        let mut out = self.start.take().unwrap_or_default();
-        out.reserve(PIECE + PIECE / 4);
-        while out.len() < PIECE {
-            let Some(entry) = self.entries.next() else {
-                if self.pretty && !self.first {
-                    json::new_line(ITEM_DEPTH - 1, &mut out);
-                }
-                out.extend_from_slice(if self.pretty { b"]\n}\n" } else { b"]}\n" });
-                // Marks the end: no start and nothing written since.
-                self.first = true;
-                return Some(out);
-            };
-            if !std::mem::take(&mut self.first) {
-                out.push(b',');
-            }
-            if self.pretty {
-                json::new_line(ITEM_DEPTH, &mut out);
-                self.compact.clear();
-                memo(&entry).write_json(&mut self.compact, &entry, &self.item_header, entry.mod_revision.0);
-                json::indent(&self.compact, ITEM_DEPTH, &mut out);
-            } else {
-                memo(&entry).write_json(&mut out, &entry, &self.item_header, entry.mod_revision.0);
-            }
+        let entries = self.entries.as_slice();
+        if entries.is_empty() {
+            return (!std::mem::replace(&mut self.ended, true)).then(|| self.style.end().into());
         }
-        Some(out)
+        let count = pieces::length(entries);
+        let piece = self.reader.get(&entries[..count], &self.style);
+        self.style.first = false;
+        self.entries.by_ref().take(count).for_each(drop);
+        Some(piece)
     }
 }
 
@@ -176,7 +162,7 @@ impl http_body::Body for ListBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(self.get_mut().piece().map(|piece| Ok(Frame::data(piece.into()))))
+        Poll::Ready(self.get_mut().piece().map(|piece| Ok(Frame::data(piece))))
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -8,6 +8,7 @@ mod list;
 mod list_body;
 mod non_resource;
 pub(crate) mod patch;
+pub(crate) mod pieces;
 pub(crate) mod render;
 pub(crate) mod update;
 pub(crate) mod virtual_kinds;
