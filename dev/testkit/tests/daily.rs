@@ -83,7 +83,26 @@ fn debug(cluster: &Cluster) {
         let log = cluster.kubectl(&["logs", "ticker", "-c", "look"]).output().stdout;
         if log.contains("echo tick") { Ok(()) } else { Err(log) }
     });
-    cluster.k("delete pod ticker --grace-period=1");
+    // A copy of a pod with another container that sees its processes.
+    let copy = ["debug", "ticker", "--copy-to=copied", "--share-processes", "--attach=false", "-c", "look"];
+    let copy = [&copy[..], &["--image", IMAGE, "--", "sleep", "1000"]].concat();
+    cluster.kubectl(&copy).output().ok();
+    cluster.k("wait --for=condition=Ready pod/copied --timeout=30s");
+    assert!(cluster.k("exec copied -c look -- ps").contains("echo tick"));
+    // A pod in the node's own namespaces, with its file system.
+    let node = ["debug", "node/node-1", "--attach=false", "--image", IMAGE, "--", "ls", "/host/etc/hostname"];
+    let said = cluster.kubectl(&node).output().ok();
+    let said = said.split_whitespace().find(|word| word.starts_with("node-debugger-")).unwrap_or_default();
+    wait_until("the node's file is seen", || {
+        let log = cluster.kubectl(&["logs", said]).output();
+        if log.stdout.trim() == "/host/etc/hostname" { Ok(()) } else { Err(log.stderr) }
+    });
+    // Files go in as well as out.
+    let file = cluster.folder().join("carried");
+    std::fs::write(&file, "carried").unwrap();
+    cluster.kubectl(&["cp", &file.to_string_lossy(), "ticker:/tmp/carried"]).output().ok();
+    assert_eq!(cluster.k("exec ticker -- cat /tmp/carried"), "carried");
+    cluster.k(&format!("delete pod ticker copied {said} --grace-period=1"));
 }
 
 fn edit_and_roll(cluster: &Cluster) {

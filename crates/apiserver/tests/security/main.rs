@@ -7,6 +7,7 @@ mod audit;
 mod encryption;
 mod fake;
 mod identities;
+mod kms;
 mod misuse;
 mod oidc;
 mod operation;
