@@ -250,6 +250,36 @@ async fn addresses_are_objects_that_several_servers_share() {
 }
 
 #[tokio::test]
+async fn what_is_stored_with_another_object_is_encrypted_too() {
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("encryption.yaml");
+    let config = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
+        - resources: [ipaddresses.networking.k8s.io, resourcequotas]\n  \
+        providers: [{aescbc: {keys: [{name: one, secret: MDEyMzQ1Njc4OWFiY2RlZg==}]}}, {identity: {}}]\n";
+    std::fs::write(&path, config).unwrap();
+    let store = store();
+    let cluster = start(store.clone(), |o| o.encryption_provider_config = Some(path)).await.unwrap();
+    cluster.namespace("n", json!({})).await;
+    let quotas = "/api/v1/namespaces/n/resourcequotas";
+    let mut quota =
+        cluster.make(quotas, json!({"metadata": {"name": "q"}, "spec": {"hard": {"services": "5"}}})).await;
+    quota["status"] = json!({"hard": {"services": "5"}, "used": {"services": "1"}});
+    let own = format!("{quotas}/q");
+    assert_eq!(cluster.call("PUT", &format!("{own}/status"), Some(quota)).await.0, 200);
+    let made = cluster.make("/api/v1/namespaces/n/services", service("a", None)).await;
+    let ip = made["spec"]["clusterIP"].as_str().unwrap();
+    for key in [format!("/registry/ipaddresses/{ip}"), "/registry/resourcequotas/n/q".to_owned()] {
+        let entry = store.get(key.as_bytes()).unwrap().expect(&key);
+        assert!(entry.value.starts_with(b"k8s:enc:aescbc:v1:one:"), "{key} is not encrypted");
+    }
+    let (_, quota) = cluster.call("GET", &own, None).await;
+    assert_eq!(quota["status"]["used"]["services"], "2");
+    let (_, address) =
+        cluster.call("GET", &format!("/apis/networking.k8s.io/v1/ipaddresses/{ip}"), None).await;
+    assert_eq!(address["spec"]["parentRef"]["name"], "a");
+}
+
+#[tokio::test]
 async fn an_address_that_is_deleted_under_its_service_comes_back() {
     // On one thread a request runs before tasks that were spawned earlier have begun.
     let cluster = start(store(), |_| {}).await.unwrap();

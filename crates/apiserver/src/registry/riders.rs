@@ -10,7 +10,7 @@ use store::{
 };
 use store::{Store, Txn};
 
-use super::{Served, stored};
+use super::{Registry, Served, stored};
 use crate::status::ApiResult;
 
 /// One such write.
@@ -44,14 +44,16 @@ pub enum Refused {
 impl Rider {
     /// Writes an object, in its stored version, if its key is still at `revision`.
     pub fn put(
+        registry: &Registry,
         served: &Served,
         (namespace, name): (&str, &str),
         object: &Value,
         revision: Revision,
     ) -> ApiResult<Self> {
-        let (bytes, memo) = stored::encode(object, &served.hub)?;
-        let key = served.key(namespace, name).into();
-        Ok(Self { key, revision: Some(revision), value: Some((bytes, memo)) })
+        let key = served.key(namespace, name);
+        let encryption = registry.encryption.as_deref();
+        let (bytes, memo) = stored::encode_sealed(object, &served.hub, &key, encryption)?;
+        Ok(Self { key: key.into(), revision: Some(revision), value: Some((bytes, memo)) })
     }
 
     /// Deletes the object that is at `revision`.

@@ -85,7 +85,7 @@ pub fn rider_for(
 ) -> ApiResult<Option<Rider>> {
     let Some(served) = registry.stored_resource(GROUP, "ipaddresses") else { return Ok(None) };
     let name = ip.to_string();
-    Rider::put(&served, ("", &name), &object(ip, service, now), Revision::ZERO).map(Some)
+    Rider::put(registry, &served, ("", &name), &object(ip, service, now), Revision::ZERO).map(Some)
 }
 
 /// Deletes the address's object with the service, if it is the service's.

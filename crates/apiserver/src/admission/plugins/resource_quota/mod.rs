@@ -72,7 +72,7 @@ impl Admission for ResourceQuota {
             if let Some(used) = charged(&quota, &evaluator, attributes, now)?
                 && !attributes.dry_run
             {
-                attributes.riders.push(rider(&served, &entry, quota, &used)?);
+                attributes.riders.push(rider(registry, &served, &entry, quota, &used)?);
             }
         }
         Ok(())
@@ -80,6 +80,7 @@ impl Admission for ResourceQuota {
 }
 
 fn rider(
+    registry: &Registry,
     served: &crate::registry::Served,
     entry: &Entry,
     mut quota: Value,
@@ -89,7 +90,7 @@ fn rider(
         schema::Map::from_unsorted(used.iter().map(|(k, v)| (k.into(), v.to_string().into())).collect());
     quota.set("status.used", Value::Map(list));
     let (namespace, name) = (meta::namespace(&quota).to_owned(), meta::name(&quota).to_owned());
-    Rider::put(served, (&namespace, &name), &quota, entry.mod_revision)
+    Rider::put(registry, served, (&namespace, &name), &quota, entry.mod_revision)
 }
 
 /// What is used once the object is stored; None if the quota does not count it, or what is counted does not change.
