@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
@@ -21,6 +22,8 @@ const DNS_PAUSE: Duration = Duration::from_millis(10);
 const DNS_LIMIT: Duration = Duration::from_secs(30);
 const MANAGER: &str = "corten";
 const DNS_NAME: &str = "kube-dns";
+/// The endpoint of cluster DNS of a single control plane.
+const LONE_DNS: &str = "kube-dns-corten";
 
 /// Applies objects. Others' changes to other fields stay.
 pub async fn apply(client: &Client, objects: &[Value]) -> anyhow::Result<()> {
@@ -54,13 +57,23 @@ pub fn dns_service(settings: &Settings) -> Value {
     })
 }
 
+/// Removes the endpoint that cluster DNS had while the cluster had one control plane: nodes' own ones take its place.
+pub async fn forget_lone_dns(client: &Client) -> anyhow::Result<()> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "kube-system");
+    match slices.delete(LONE_DNS, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error).context("the endpoint of cluster DNS"),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Where cluster DNS listens on this node: at `gateway`. With several nodes each has an endpoint of its own, which goes
 /// with the Node of uid `node_uid`.
 pub fn dns_endpoint(settings: &Settings, gateway: Ipv4Addr, node_uid: Option<&str>) -> Value {
     let port = |protocol: &str, name: &str| json!({"name": name, "port": DNS_PORT, "protocol": protocol});
     let node = &settings.node_name;
     let mut endpoint = json!({"addresses": [gateway.to_string()], "conditions": {"ready": true}});
-    let mut metadata = json!({"name": "kube-dns-corten", "namespace": "kube-system",
+    let mut metadata = json!({"name": LONE_DNS, "namespace": "kube-system",
         "labels": {"kubernetes.io/service-name": DNS_NAME, "endpointslice.kubernetes.io/managed-by": "corten"}});
     if let Some(uid) = node_uid {
         endpoint["nodeName"] = node.as_str().into();

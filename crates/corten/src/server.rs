@@ -167,6 +167,7 @@ impl Cluster {
         let mut objects = addons::dns_rules();
         objects.push(addons::dns_service(&self.settings));
         if self.settings.role.is_shared() {
+            addons::forget_lone_dns(admin).await?;
             objects.extend(join::objects::rules());
             let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), "kube-public");
             if maps.get_opt("cluster-info").await?.is_none() {
