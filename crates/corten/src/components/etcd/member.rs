@@ -134,7 +134,7 @@ pub fn initial_members(
     let own = || own_urls.iter().map(|url| (name.to_owned(), url.clone())).collect();
     let pairs: Vec<(String, String)> = match list {
         None => own(),
-        Some(list) if list.is_empty() => own(),
+        Some("") => own(),
         Some(list) => list
             .split(',')
             .map(|pair| {
