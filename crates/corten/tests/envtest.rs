@@ -115,9 +115,7 @@ impl ControlPlane {
             server: format!("https://127.0.0.1:{}", self.port),
             authorities: vec![file("ca.crt")],
             identity: Some(KeyPairFiles { certificate: file("admin.crt"), key: file("admin.key") }),
-            token_file: None,
-            token: None,
-            inline: Vec::new(),
+            ..RemoteConfig::default()
         })
         .unwrap()
     }
