@@ -18,11 +18,13 @@ pub(crate) struct Batched<S> {
     buffer: Vec<u8>,
     /// Bytes of the buffer that are out already.
     sent: usize,
+    /// A flush has let others go first.
+    waited: bool,
 }
 
 impl<S> Batched<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, buffer: Vec::new(), sent: 0 }
+        Self { stream, buffer: Vec::new(), sent: 0, waited: false }
     }
 }
 
@@ -53,8 +55,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Batched<S> {
         Poll::Ready(Ok(bytes.len()))
     }
 
+    /// Lets the tasks that are ready run first: those of the same connection add what they have to say, where the
+    /// runtime would otherwise come back here after each of them.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.waited && !self.buffer.is_empty() {
+            self.waited = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         ready!(self.drain(cx))?;
+        self.waited = false;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
