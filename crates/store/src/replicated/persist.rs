@@ -127,7 +127,8 @@ impl Disk {
         Ok(seq)
     }
 
-    fn forget_entries(&self, raft: &mut Raft) {
+    /// Lets go of applied entries that nobody is likely to want any more.
+    pub(super) fn forget_entries(&self, raft: &mut Raft) {
         let applied = raft.status().applied;
         let (base, bytes) = raft.log_extent();
         // Who joins a member that is alone is sent the state.
