@@ -240,6 +240,40 @@ async fn the_history_is_bounded() {
     store.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_alone_and_in_a_crowd_follow_one_another_and_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(&Config::new(dir.path()), system_clock()).unwrap();
+    let mut watcher = store.watch(KeyRange::prefix("/"), WatchOptions::default()).unwrap();
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        for n in 0..10 {
+            put(&store, &format!("/{round}/alone/{n}"), "x").await;
+        }
+        let crowd = (0..20).map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { put(&store, &format!("/{round}/crowd/{n}"), "x").await })
+        });
+        let mut revisions = Vec::new();
+        for write in crowd.collect::<Vec<_>>() {
+            revisions.push(write.await.unwrap().0);
+        }
+        revisions.sort_unstable();
+        let first = 2 + round * 30 + 10;
+        assert_eq!(revisions, (first..first + 20).collect::<Vec<_>>());
+        expected.extend(first - 10..first + 20);
+    }
+    for revision in expected {
+        assert_eq!(told(&mut watcher).await.0, Revision(revision));
+    }
+    store.close().await.unwrap();
+    let lone = store.txn(Txn::of(Op::Put(Put::new("/late", "x")))).await;
+    assert!(matches!(lone, Err(Error::Closed)));
+    let store = Embedded::open(&Config::new(dir.path()), system_clock()).unwrap();
+    assert_eq!(store.range(&KeyRange::all(), RangeOptions::default()).unwrap().entries.len(), 150);
+    store.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn leases_end_with_their_keys_and_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();

@@ -18,6 +18,10 @@ pub trait Disk: Send + Sync + 'static {
     /// Makes a file of `size` zero bytes with its blocks allocated, and syncs it but not its name. An old file of
     /// that name is gone.
     fn create(&self, name: &str, size: u64) -> io::Result<Box<dyn DiskFile>>;
+    /// The same for who waits for it: sooner done, though what is written into it may take longer.
+    fn create_soon(&self, name: &str, size: u64) -> io::Result<Box<dyn DiskFile>> {
+        self.create(name, size)
+    }
     /// Gives a file another name, atomically.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.

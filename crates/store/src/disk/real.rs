@@ -28,6 +28,14 @@ impl DirDisk {
         Ok(Self { dir: dir.to_owned(), lock: Mutex::new(None) })
     }
 
+    fn reserve(&self, name: &str, size: u64) -> io::Result<File> {
+        let file = Self::options().create(true).truncate(true).open(self.dir.join(name))?;
+        if size > 0 {
+            allocate(&file, size)?;
+        }
+        Ok(file)
+    }
+
     fn options() -> OpenOptions {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600);
@@ -58,11 +66,14 @@ impl Disk for DirDisk {
     }
 
     fn create(&self, name: &str, size: u64) -> io::Result<Box<dyn DiskFile>> {
-        let file = Self::options().create(true).truncate(true).open(self.dir.join(name))?;
-        if size > 0 {
-            allocate(&file, size)?;
-            write_zeros(&file, size)?;
-        }
+        let file = self.reserve(name, size)?;
+        write_zeros(&file, size)?;
+        file.sync_all()?;
+        Ok(Box::new(DirFile(file)))
+    }
+
+    fn create_soon(&self, name: &str, size: u64) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.reserve(name, size)?;
         file.sync_all()?;
         Ok(Box::new(DirFile(file)))
     }

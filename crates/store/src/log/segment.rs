@@ -12,8 +12,8 @@ use crate::disk::{Disk, DiskFile};
 pub(super) const SEGMENT_HEADER: usize = 40;
 const SEGMENT_MAGIC: &[u8; 8] = b"cortenwl";
 const SPARE: &str = "spare.wal";
-/// A segment that the writer has to wait for, because no spare is ready, has this many bytes or what is needed.
-const HASTY_SEGMENT: u64 = 1 << 20;
+/// Bytes of the segment that a store begins with; a spare is made before it is full.
+const FIRST_SEGMENT: u64 = 1 << 20;
 
 pub(super) fn segment_name(id: u64) -> String {
     format!("{id:016x}.wal")
@@ -167,7 +167,8 @@ impl Log {
     /// Starts segment `id` for the frames after `seq`.
     pub(super) fn start(spare: Spare, id: u64, seq: u64, room: u64) -> Result<Self, Error> {
         let disk = spare.disk.clone();
-        let (file, size, seal) = make_segment(&spare, id, seq + 1, room)?;
+        let first = FIRST_SEGMENT.min(spare.size);
+        let (file, size, seal) = make_segment(&spare, id, seq + 1, room, first)?;
         let offset = SEGMENT_HEADER as u64;
         Ok(Self { disk, spare, file, seal, offset, size, seq, synced: seq, appended: 0, buffer: Vec::new() })
     }
@@ -219,7 +220,8 @@ impl Log {
     /// Goes on in a new segment with room for a frame of `need` bytes.
     pub(crate) fn rotate(&mut self, need: u64) -> Result<(), Error> {
         self.sync()?;
-        let (file, size, seal) = make_segment(&self.spare, self.seal.segment + 1, self.seq + 1, need)?;
+        let (id, size) = (self.seal.segment + 1, self.spare.size);
+        let (file, size, seal) = make_segment(&self.spare, id, self.seq + 1, need, size)?;
         self.file = file;
         self.size = size;
         self.seal = seal;
@@ -259,7 +261,8 @@ impl Log {
 
 type NewSegment = (Box<dyn DiskFile>, u64, Seal);
 
-fn make_segment(spare: &Spare, id: u64, first_seq: u64, room: u64) -> Result<NewSegment, Error> {
+/// The spare, or without one a segment of `size` bytes or what is needed.
+fn make_segment(spare: &Spare, id: u64, first_seq: u64, room: u64, size: u64) -> Result<NewSegment, Error> {
     let disk = &*spare.disk;
     let name = segment_name(id);
     let wanted = room + SEGMENT_HEADER as u64;
@@ -267,8 +270,8 @@ fn make_segment(spare: &Spare, id: u64, first_seq: u64, room: u64) -> Result<New
         disk.rename(SPARE, &name).map_err(io_error(disk, "rename", SPARE))?;
         (disk.open(&name).map_err(io_error(disk, "open", &name))?, spare.size)
     } else {
-        let size = spare.size.min(HASTY_SEGMENT).max(wanted);
-        (disk.create(&name, size).map_err(io_error(disk, "create", &name))?, size)
+        let size = size.max(wanted);
+        (disk.create_soon(&name, size).map_err(io_error(disk, "create", &name))?, size)
     };
     let seal = Seal { segment: id, salt: fastrand::u64(..) };
     file.write_at(&SegmentHead { seal, first_seq }.encode(), 0).map_err(io_error(disk, "write", &name))?;
