@@ -118,7 +118,7 @@ fn without_hashes(listed: &str) -> String {
 
 /// The lines and elements of a table, whatever their order.
 fn sorted(netns: &Netns, table: &str) -> Option<Vec<String>> {
-    let listed = nft(&netns, &format!("list table ip {table}"))?;
+    let listed = nft(netns, &format!("list table ip {table}"))?;
     let mut parts: Vec<String> =
         listed.split(['\n', ',', '{', '}', '=']).map(|part| part.trim().to_owned()).collect();
     parts.retain(|part| !part.is_empty() && !part.starts_with("table "));
