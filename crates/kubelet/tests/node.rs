@@ -28,6 +28,25 @@ async fn the_node_registers_ready_and_holds_its_lease() {
     );
 }
 
+/// Whoever writes into a node's capacity, as operators do for what has no device plugin, gives its pods something to take.
+#[tokio::test]
+async fn extended_resources_become_allocatable() {
+    const PATH: &str = "/api/v1/nodes/node";
+    const NAME: &str = "example.com/dongle";
+    let often = std::time::Duration::from_millis(20);
+    let node = Node::start_with(true, |config| config.node_status_update_frequency = often).await;
+    let mut object = node.api.until(PATH, |n| n.is_some()).await.unwrap();
+    object["status"]["capacity"][NAME] = json!("5");
+    node.api.put(PATH, object);
+    let is_five = |n: Option<&Value>| n.is_some_and(|n| n["status"]["allocatable"][NAME] == "5");
+    let mut object = node.api.until(PATH, is_five).await.unwrap();
+    assert_eq!(object["status"]["allocatable"]["pods"], "110");
+    object["status"]["capacity"].as_object_mut().unwrap().remove(NAME);
+    node.api.put(PATH, object);
+    let is_gone = |n: Option<&Value>| n.is_some_and(|n| n["status"]["allocatable"].get(NAME).is_none());
+    node.api.until(PATH, is_gone).await;
+}
+
 #[tokio::test]
 async fn static_pods_run_and_have_mirrors() {
     let manifests = tempfile::tempdir().unwrap();

@@ -63,8 +63,10 @@ pub fn node_status(before: Option<&NodeStatus>, facts: &NodeFacts) -> NodeStatus
         facts.addresses.iter().map(|ip| address("InternalIP", ip)).collect();
     addresses.push(address("Hostname", &facts.name));
     let mut status = before.cloned().unwrap_or_default();
-    status.capacity = Some(list(&facts.machine.capacity));
-    status.allocatable = Some(list(&facts.machine.allocatable));
+    let extended = extended_resources(before, &facts.machine);
+    let with_extended = |own: &Amounts| Some(list(own).into_iter().chain(extended.clone()).collect());
+    status.capacity = with_extended(&facts.machine.capacity);
+    status.allocatable = with_extended(&facts.machine.allocatable);
     status.addresses = Some(addresses);
     status.node_info = Some(facts.system.clone());
     status.daemon_endpoints =
@@ -74,6 +76,12 @@ pub fn node_status(before: Option<&NodeStatus>, facts: &NodeFacts) -> NodeStatus
     status.runtime_handlers = (!facts.runtime.handlers.is_empty()).then(|| handlers(&facts.runtime));
     status.features = Some(NodeFeatures { supplemental_groups_policy: Some(facts.runtime.groups_policy) });
     status
+}
+
+/// Resources that others say the node has, all of which pods may take.
+fn extended_resources(before: Option<&NodeStatus>, machine: &Machine) -> ResourceList {
+    let told = before.and_then(|b| b.capacity.clone()).unwrap_or_default();
+    told.into_iter().filter(|(name, _)| name.contains('/') && !machine.capacity.contains_key(name)).collect()
 }
 
 fn list(amounts: &Amounts) -> ResourceList {

@@ -206,6 +206,13 @@ async fn write(context: &NodeStatusContext, base: &NodeStatus, next: &NodeStatus
                 list.push(serde_json::json!({"$patch": "replace"}));
             }
         }
+        // Maps are merged: what is no more must be said.
+        if let (Some(value), Some(before)) = (value.as_object_mut(), old.get(key).and_then(|v| v.as_object()))
+        {
+            for name in before.keys() {
+                value.entry(name).or_insert(serde_json::Value::Null);
+            }
+        }
         changes.insert(key.clone(), value);
     }
     let api: Api<Node> = Api::all(context.client.clone());
