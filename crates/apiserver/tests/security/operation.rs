@@ -18,7 +18,7 @@ async fn pages_and_metrics_say_what_there_is() {
     let path = "/api/v1/namespaces/default/configmaps";
     let made = server.as_token("tok", Method::POST, path, r#"{"metadata":{"name":"counted"}}"#).await;
     assert_eq!(made.code, 201, "{}", made.text);
-    assert_eq!(get(path).await.code, 200);
+    assert_eq!(get(&format!("{path}/counted")).await.code, 200);
     let metrics = get("/metrics").await.text;
     for name in [
         "apiserver_current_inflight_requests{request_kind=\"readOnly\"}",
