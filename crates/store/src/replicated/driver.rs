@@ -255,6 +255,12 @@ impl Driver {
     fn propose_waiting(&mut self) {
         while let Some(id) = self.waiting.pop_front() {
             let attempt = self.fresh_id();
+            let leads = self.raft.status().role == Role::Leader;
+            // Only who leads says that a lease is over.
+            if !leads && self.pending.get(&id).is_some_and(|pending| matches!(pending.waiter, Waiter::Nobody))
+            {
+                self.pending.remove(&id);
+            }
             let Some(pending) = self.pending.get_mut(&id) else { continue };
             let data = pending.request.encode(Stamp { session: self.session, id });
             if self.raft.propose(attempt, Payload::Data(data)).is_err() {
@@ -311,7 +317,10 @@ impl Driver {
         let due: Vec<u64> = over.map(|(id, _)| *id).collect();
         for id in due {
             let Some(pending) = self.pending.remove(&id) else { continue };
-            if let Request::LeaseRevoke { id } = &pending.request {
+            // One that is in the log may yet come to pass.
+            if let Request::LeaseRevoke { id } = &pending.request
+                && pending.sent.is_none()
+            {
                 self.revoking.remove(id);
             }
             let error = if pending.sent.is_none() { Error::NoLeader } else { Error::Timeout };
@@ -401,6 +410,7 @@ impl Driver {
             }
         }
         self.raft.applied(last);
+        self.disk.forget_entries(&mut self.raft);
         let changes = self.applier.publish(now);
         answers.into_iter().for_each(|(waiter, outcome)| waiter.answer(outcome));
         if !changes.is_empty() {
@@ -438,6 +448,8 @@ impl Driver {
         }
         if !leads && self.leads {
             self.lose_changes();
+            // The end of a lease is for the leader to say, and its successor may know better: not proposed anew.
+            self.pending.retain(|_, pending| !matches!(pending.waiter, Waiter::Nobody));
         }
         self.leads = leads;
         if status.leader != self.leader {

@@ -286,6 +286,51 @@ async fn a_leader_that_was_cut_off_prolongs_no_lease() {
     assert!(matches!(told, Err(Error::LeaseNotFound(_) | Error::Timeout | Error::NoLeader)), "{told:?}");
 }
 
+/// The system's clock, and how far members are ahead of it.
+struct Ahead(base::SharedClock, Arc<Mutex<Duration>>);
+
+impl base::Clock for Ahead {
+    fn now(&self) -> std::time::SystemTime {
+        self.0.now() + *self.1.lock()
+    }
+
+    fn instant(&self) -> std::time::Instant {
+        self.0.instant() + *self.1.lock()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_cut_off_ends_no_lease_later() {
+    let cluster = Cluster3::new();
+    let first = cluster.leader(&[1, 2, 3]).await;
+    let ahead = Arc::new(Mutex::new(Duration::ZERO));
+    // The member that will be ahead is begun anew with such a clock, and leads again.
+    cluster.stop(first).await;
+    let clock = Arc::new(Ahead(system_clock(), ahead.clone()));
+    let link = Link(MemberId(first), cluster.net.clone());
+    let config = config(cluster.dir.path(), first, Start::Join(Vec::new()));
+    let member = Replicated::open(&config, Arc::new(link), clock).unwrap();
+    cluster.net.members.lock().insert(MemberId(first), member.clone());
+    same(&cluster, &[1, 2, 3]).await;
+    while cluster.leader(&[1, 2, 3]).await != first {
+        let leader = cluster.get(cluster.leader(&[1, 2, 3]).await);
+        _ = leader.move_leader(MemberId(first)).await;
+    }
+    let lease = member.lease_grant(LeaseId(5), 600).await.unwrap();
+    same(&cluster, &[1, 2, 3]).await;
+    cluster.cut(&[first]);
+    // It finds the lease's time to be over while it still leads, but cannot say so to anybody.
+    *ahead.lock() = Duration::from_secs(700);
+    let others: Vec<u64> = (1..=3).filter(|id| *id != first).collect();
+    let second = cluster.get(cluster.leader(&others).await);
+    second.lease_keep_alive(lease.id).await.unwrap();
+    cluster.cut(&[]);
+    put(&member, "a", "1").await.unwrap();
+    same(&cluster, &[1, 2, 3]).await;
+    put(&member, "a", "2").await.unwrap();
+    assert_eq!(second.leases().await.unwrap(), [lease.id], "a lease that was kept alive has ended");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_member_alone_keeps_what_it_answered() {
     let dir = tempfile::tempdir().unwrap();
