@@ -200,6 +200,10 @@ impl Inner {
                 Err(_) => Status::deadline_exceeded("etcd did not answer in time"),
             };
             let silent = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown);
+            if silent {
+                // The next request need not wait for it, whatever becomes of this one.
+                self.current.store((index + 1) % self.members.len(), Ordering::Relaxed);
+            }
             if !(is_read && silent || was_not_done(&status)) {
                 return Err(status);
             }

@@ -33,26 +33,34 @@ impl ApiServer {
              users: [{{name: c, user: {{token: {TOKEN}}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: c}}}}]\n"
         );
         std::fs::write(&kubeconfig, text).unwrap();
-        let child = Command::new(testkit::corten_binary())
+        let mut server = Self { child: Self::spawn(dir, etcd), kubeconfig };
+        wait_until("the API server is ready", || {
+            // It ends when etcd gives it nothing in time, for whoever keeps it to start it again.
+            if server.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                server.child = Self::spawn(dir, etcd);
+            }
+            let output = kubectl(&server.kubeconfig, &["get", "--raw", "/readyz"]).output();
+            let log = || std::fs::read_to_string(dir.join("api.log")).unwrap_or_default();
+            if output.stdout.trim() == "ok" { Ok(()) } else { Err(output.stderr + &log()) }
+        });
+        server
+    }
+
+    fn spawn(dir: &Path, etcd: &[String]) -> Child {
+        Command::new(testkit::corten_binary())
             .args(["kube-apiserver", &format!("--bind-address={ADDRESS}"), "--authorization-mode=RBAC"])
             .args([&format!("--secure-port={PORT}"), "--service-cluster-ip-range=10.96.0.0/16"])
             .args([
                 &format!("--etcd-servers={}", etcd.join(",")),
                 "--disable-admission-plugins=ServiceAccount",
             ])
-            .arg(format!("--token-auth-file={}", tokens.display()))
+            .arg(format!("--token-auth-file={}", dir.join("tokens.csv").display()))
             .arg(format!("--data-dir={}", dir.join("api").display()))
             .arg(format!("--cert-dir={}", dir.join("certificates").display()))
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(dir.join("api.log")).unwrap())
             .spawn()
-            .unwrap();
-        let server = Self { child, kubeconfig };
-        wait_until("the API server is ready", || {
-            let output = kubectl(&server.kubeconfig, &["get", "--raw", "/readyz"]).output();
-            if output.stdout.trim() == "ok" { Ok(()) } else { Err(output.stderr) }
-        });
-        server
+            .unwrap()
     }
 }
 

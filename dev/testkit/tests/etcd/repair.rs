@@ -12,6 +12,7 @@ use proto::etcd::rpc::{
     LeaseKeepAliveRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use testkit::Run;
+use tokio_stream::pending;
 use tonic::{Code, Request, Streaming};
 
 use crate::disk::Fault;
@@ -185,7 +186,7 @@ fn a_learner_answers_what_upstream_lets_it() {
         }
         // etcdctl would ask for a watch again and again.
         let mut client = WatchClient::new(etcd::connect(&members.members[2].client, &[], None).unwrap());
-        let refused = client.watch(tokio_stream::pending()).await.unwrap_err();
+        let refused = client.watch(pending()).await.unwrap_err();
         assert_eq!(refused.message(), "etcdserver: rpc not supported for learner");
         let id = members.id(2);
         members.until(&[0], &["member", "promote", &id]);
@@ -207,10 +208,19 @@ async fn watch(endpoint: &str, wants: bool) -> Streaming<WatchResponse> {
     let mut client = WatchClient::new(etcd::connect(endpoint, &[], None).unwrap());
     let create = WatchCreateRequest { key: b"a".to_vec().into(), ..WatchCreateRequest::default() };
     let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    let requests = tokio_stream::StreamExt::chain(tokio_stream::iter([create]), tokio_stream::pending());
-    let mut stream = client.watch(wants_leader(requests, wants)).await.unwrap().into_inner();
-    assert!(stream.message().await.unwrap().unwrap().created);
-    stream
+    let end = Instant::now() + RECOVERY;
+    loop {
+        let requests = tokio_stream::StreamExt::chain(tokio_stream::iter([create.clone()]), pending());
+        // There may be an election just now.
+        match client.watch(wants_leader(requests, wants)).await {
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                assert!(stream.message().await.unwrap().unwrap().created);
+                return stream;
+            }
+            Err(status) => assert!(Instant::now() < end, "{status}"),
+        }
+    }
 }
 
 #[test]
@@ -221,7 +231,7 @@ fn streams_that_want_a_leader_end_without_one() {
         let (mut wanting, mut patient) = (watch(&endpoint, true).await, watch(&endpoint, false).await);
         let mut client = LeaseClient::new(etcd::connect(&endpoint, &[], None).unwrap());
         let ask = LeaseKeepAliveRequest { id: 1 };
-        let asks = tokio_stream::StreamExt::chain(tokio_stream::iter([ask]), tokio_stream::pending());
+        let asks = tokio_stream::StreamExt::chain(tokio_stream::iter([ask]), pending());
         let mut lease = client.lease_keep_alive(wants_leader(asks, true)).await.unwrap().into_inner();
         assert_eq!(lease.message().await.unwrap().unwrap().ttl, 0);
         members.kill(1);
@@ -263,6 +273,13 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Whether a member complains that it has no space.
+fn says_full(endpoint: &str) -> bool {
+    let health = Run::new(&["curl", "--silent", "--max-time", "10", &format!("{endpoint}/health")]);
+    let told = health.output().stdout;
+    told.contains("false") && told.contains("space")
+}
+
 /// Makes a member lead.
 fn lead(members: &Members, n: usize) {
     let id = members.id(n);
@@ -286,7 +303,7 @@ fn a_full_disk_costs_a_member_its_part_and_nothing_else() {
         let others: Vec<String> = members.endpoints()[1..].to_vec();
         let mut keys = 0;
         let end = Instant::now() + RECOVERY;
-        while members.etcdctl(&[full], &["endpoint", "health", "--command-timeout=2s"]).status.success() {
+        while !says_full(&members.members[full].client) {
             for _ in 0..10 {
                 put_somewhere(&others, &format!("k{keys}"), vec![b'x'; 300_000]).await;
                 keys += 1;
@@ -296,9 +313,7 @@ fn a_full_disk_costs_a_member_its_part_and_nothing_else() {
         // The others go on, and what they answer stays.
         put_somewhere(&others, "after", b"full".to_vec()).await;
         assert_ne!(members.leader(), Some(full));
-        let health = testkit::Run::new(&["curl", "-s", &format!("{}/health", members.members[full].client)]);
-        let health = health.output().stdout;
-        assert!(health.contains("false") && health.contains("space"), "{health}");
+        assert!(!members.etcdctl(&[full], &["endpoint", "health"]).status.success());
         disk.grow("size=1g");
         members.wait_healthy(RECOVERY);
         members.check_same();
