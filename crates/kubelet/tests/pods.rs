@@ -40,6 +40,22 @@ async fn statuses_are_not_written_twice() {
     assert!((1..=3).contains(&patches), "{patches}");
 }
 
+/// Controllers and upstream's conformance tests fail pods by writing so.
+#[tokio::test]
+async fn a_pod_that_others_say_has_failed_is_ended() {
+    let node = Node::start().await;
+    let path = node.pod("web", json!({"containers": [{"name": "c"}]}));
+    let mut pod = node.until_phase(&path, "Running").await;
+    pod["status"]["phase"] = json!("Failed");
+    node.api.put(&path, pod);
+    let is_ended = |pod: Option<&serde_json::Value>| {
+        pod.is_some_and(|p| p["status"]["containerStatuses"][0]["state"].get("terminated").is_some())
+    };
+    let pod = node.api.until(&path, is_ended).await.unwrap();
+    assert_eq!(pod["status"]["phase"], "Failed");
+    assert_eq!(node.runtime.running(), 0);
+}
+
 #[tokio::test]
 async fn a_container_that_ends_is_started_again_and_then_backs_off() {
     let node = Node::start().await;

@@ -15,7 +15,7 @@ use super::{NodeFit, PodUid, spec, sysctls};
 use crate::cri::Observed;
 use crate::events::pod_reference;
 use crate::shared::Shared;
-use crate::status::{Ending, Phase};
+use crate::status::{Ending, Phase, is_over};
 
 /// A pod as its worker last saw it.
 #[derive(Debug, Clone)]
@@ -153,9 +153,7 @@ impl Registry {
             .filter(|handle| !handle.desired.borrow().gone)
             .map(|handle| handle.view.borrow())
             .filter(|view| !view.stopped)
-            .filter(|view| {
-                !view.status.phase.as_deref().and_then(Phase::parse).is_some_and(Phase::is_terminal)
-            })
+            .filter(|view| !is_over(&view.status))
             .map(|view| view.pod.clone())
             .collect();
         let node = self.shared.node_object();
@@ -205,7 +203,7 @@ impl Registry {
 }
 
 /// True if something other than the status changed: what the kubelet itself writes wakes nobody. Conditions of others
-/// count, for readiness gates.
+/// count, for readiness gates, and that the pod is over, which others may say too.
 fn wanted_differs(old: &Pod, new: &Pod) -> bool {
     let conditions = |pod: &Pod| -> Vec<(String, String)> {
         let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
@@ -214,6 +212,7 @@ fn wanted_differs(old: &Pod, new: &Pod) -> bool {
         });
         foreign.map(|c| (c.type_.clone(), c.status.clone())).collect()
     };
+    let over = |pod: &Pod| pod.status.as_ref().is_some_and(is_over);
     let (a, b) = (&old.metadata, &new.metadata);
     a.labels != b.labels
         || a.annotations != b.annotations
@@ -221,4 +220,5 @@ fn wanted_differs(old: &Pod, new: &Pod) -> bool {
         || a.deletion_grace_period_seconds != b.deletion_grace_period_seconds
         || old.spec != new.spec
         || conditions(old) != conditions(new)
+        || over(old) != over(new)
 }

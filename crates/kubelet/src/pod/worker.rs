@@ -26,7 +26,7 @@ use crate::cri::{self, ContainerState, Observed};
 use crate::events::pod_reference;
 use crate::probes::Probes;
 use crate::shared::Shared;
-use crate::status::{Ending, Phase, StatusInputs, compute};
+use crate::status::{Ending, StatusInputs, compute, is_over};
 use crate::volumes::{VolumeSet, tear_down};
 
 /// Pause after the runtime could not be asked, or something could not be taken down.
@@ -188,7 +188,7 @@ impl PodWorker {
         self.probes.follow(&pod, &self.observed, ip.as_deref());
         self.resize(&pod).await;
         let status = self.write_status(false);
-        if status.phase.as_deref().and_then(Phase::parse).is_some_and(Phase::is_terminal) {
+        if is_over(&status) {
             return Step::Over;
         }
         if let Some(ending) = self.past_deadline(&pod, &status) {

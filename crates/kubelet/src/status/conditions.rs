@@ -36,6 +36,20 @@ pub fn take_over_foreign(status: &mut PodStatus, there: Option<&PodStatus>) {
     status.conditions = Some(conditions);
 }
 
+/// A pod that is over in the API stays over, whoever said so.
+pub fn take_over_end(status: &mut PodStatus, there: Option<&PodStatus>) {
+    if let Some(there) = there.filter(|there| is_over(there) && !is_over(status)) {
+        status.phase.clone_from(&there.phase);
+        status.reason.clone_from(&there.reason);
+        status.message.clone_from(&there.message);
+    }
+}
+
+/// True for a pod that has succeeded or failed.
+pub fn is_over(status: &PodStatus) -> bool {
+    status.phase.as_deref().and_then(Phase::parse).is_some_and(Phase::is_terminal)
+}
+
 /// A condition without its times.
 struct Verdict {
     type_: &'static str,

@@ -10,7 +10,7 @@ mod tests;
 mod writer;
 
 pub use compute::{Ending, StartError, StatusInputs, compute};
-pub use conditions::take_over_foreign;
+pub use conditions::{is_over, take_over_end, take_over_foreign};
 pub use diff::status_patch;
 pub use phase::Phase;
 pub use writer::StatusWriter;

@@ -12,7 +12,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use parking_lot::Mutex;
 
-use super::{status_patch, take_over_foreign};
+use super::{status_patch, take_over_end, take_over_foreign};
 use crate::pod::{PodUid, spec};
 
 /// How many statuses are written at a time.
@@ -75,7 +75,11 @@ impl StatusWriter {
             }
         };
         let there = self.api_pod(pod, written);
-        take_over_foreign(&mut status, there.as_ref().and_then(|p| p.status.as_ref()));
+        let there = there.as_ref().and_then(|p| p.status.as_ref());
+        take_over_foreign(&mut status, there);
+        if !spec::is_static(pod) {
+            take_over_end(&mut status, there);
+        }
         Some(status)
     }
 
@@ -143,6 +147,9 @@ impl StatusWriter {
         let there_uid = there.metadata.uid.clone().unwrap_or_default();
         let base = there.status.clone().unwrap_or_default();
         take_over_foreign(&mut status, Some(&base));
+        if !spec::is_static(&pod) {
+            take_over_end(&mut status, Some(&base));
+        }
         if let Some(patch) = status_patch(&base, &status, &there_uid) {
             match api.patch_status(spec::name(&pod), &PatchParams::default(), &Patch::Strategic(patch)).await
             {
