@@ -12,12 +12,12 @@ use secrecy::ExposeSecret;
 
 use crate::{Error, RemoteConfig, remote};
 
-/// A client for the current context of the kubeconfig at `path`.
+/// A client of `component`, e.g. `kube-scheduler`, for the current context of the kubeconfig at `path`.
 ///
 /// Credentials are files (`client-certificate`, `certificate-authority`, `tokenFile`), which are read again when they
 /// change, inline data, or a `token`. Exec plugins are refused with an error that says so.
-pub fn from_kubeconfig(path: &Path) -> Result<kube::Client, Error> {
-    remote(read(path)?)
+pub fn from_kubeconfig(path: &Path, component: &'static str) -> Result<kube::Client, Error> {
+    remote(RemoteConfig { component, ..read(path)? })
 }
 
 fn read(path: &Path) -> Result<RemoteConfig, Error> {
@@ -72,6 +72,7 @@ fn config(cluster: &Cluster, user: &AuthInfo, folder: &Path) -> Result<RemoteCon
         _ => return Err("client-certificate and client-key go together".to_owned()),
     };
     Ok(RemoteConfig {
+        component: "",
         server: cluster.server.clone().ok_or("the cluster has no server")?,
         authorities: authority.into_iter().collect(),
         unverified: false,

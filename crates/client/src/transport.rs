@@ -11,7 +11,7 @@ use std::time::Duration;
 use base::UserInfo;
 use bytes::Bytes;
 use futures::TryFutureExt;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
@@ -42,8 +42,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A client whose requests go straight to `service`, as `user`.
 ///
-/// No socket, no TLS, no encoding of HTTP; authorization and admission are the service's as for anyone.
-pub fn in_process<S, B>(service: S, user: UserInfo) -> kube::Client
+/// No socket, no TLS, no encoding of HTTP; authorization and admission are the service's as for anyone. `component` is
+/// what calls itself the user agent, and so the manager of the fields that it writes, e.g. `kube-scheduler`.
+pub fn in_process<S, B>(service: S, user: UserInfo, component: &str) -> kube::Client
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
@@ -51,7 +52,14 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    kube::Client::new(InProcess { service, user: Arc::new(user) }, "default")
+    kube::Client::new(InProcess { service, user: Arc::new(user), agent: user_agent(component) }, "default")
+}
+
+/// `kube-scheduler/v1.36.2+corten-0.1.0 (linux/x86_64)`, as upstream's clients name themselves.
+fn user_agent(component: &str) -> HeaderValue {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    HeaderValue::try_from(format!("{component}/{} ({os}/{arch})", base::GIT_VERSION))
+        .unwrap_or(HeaderValue::from_static("corten"))
 }
 
 /// Marks each request with its user and hands it on.
@@ -59,6 +67,7 @@ where
 struct InProcess<S> {
     service: S,
     user: Arc<UserInfo>,
+    agent: HeaderValue,
 }
 
 impl<S, B> Service<Request<Body>> for InProcess<S>
@@ -78,6 +87,7 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut request = request.map(|body| body.map_err(|e| BoxError::from(e.to_string())).boxed_unsync());
         request.extensions_mut().insert(UserInfo::clone(&self.user));
+        request.headers_mut().insert(USER_AGENT, self.agent.clone());
         let response = self.service.call(request);
         Box::pin(response.err_into())
     }
@@ -88,6 +98,8 @@ where
 pub struct RemoteConfig {
     /// E.g. `https://10.0.0.1:6443`.
     pub server: String,
+    /// Who asks, e.g. `kubelet`: the user agent, and the manager of the fields that it writes. Empty: `corten`.
+    pub component: &'static str,
     /// PEM files of the authorities that sign the server's certificate.
     pub authorities: Vec<PathBuf>,
     /// Takes any server for the right one: for discovery, whose answer is verified by its content.
@@ -127,8 +139,10 @@ pub fn remote(config: RemoteConfig) -> Result<kube::Client, Error> {
         .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .http2_adaptive_window(true)
         .build(Connector { tls });
+    let agent = user_agent(if config.component.is_empty() { "corten" } else { config.component });
     let service = tower::service_fn(move |mut request: Request<Body>| {
         let hyper = hyper.clone();
+        request.headers_mut().insert(USER_AGENT, agent.clone());
         let prepared = authorize(&config, &mut request).and_then(|()| {
             *request.uri_mut() = absolute(request.uri(), &scheme, &authority)?;
             Ok(())

@@ -11,6 +11,7 @@ use proto::cri::v1::runtime_service_client::RuntimeServiceClient;
 use proto::cri::v1::{ListPodSandboxRequest, RemovePodSandboxRequest, StopPodSandboxRequest};
 
 use crate::layout::Layout;
+use crate::say::say;
 use crate::settings::Settings;
 use crate::{clusters, lock, node, runtime};
 
@@ -40,14 +41,14 @@ pub fn down(name: &str, layout: &Layout, delete: bool) -> anyhow::Result<()> {
     let stopped = stop_pods(&settings, layout)?;
     node::remove_network(&settings)?;
     node::remove_cgroups(&settings)?;
-    println!("cluster {name} stopped, {stopped} pods ended");
+    say!("cluster {name} stopped, {stopped} pods ended");
     if delete {
         unmount_below(layout.data())?;
         drop(held);
         std::fs::remove_dir_all(layout.data())
             .with_context(|| format!("remove {}", layout.data().display()))?;
         clusters::forget(name);
-        println!("cluster {name} removed");
+        say!("cluster {name} removed");
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::layout::Layout;
 use crate::runtime;
+use crate::say::say;
 
 /// Bytes of an archive per message.
 const PIECE: usize = 1 << 20;
@@ -79,7 +80,7 @@ async fn import(socket: &Path, path: &Path) -> anyhow::Result<()> {
     let answer = answer.map_err(|status| anyhow::anyhow!("{}: {}", path.display(), status.message()))?;
     for image in answer.into_inner().images {
         let names = if image.names.is_empty() { image.id.clone() } else { image.names.join(", ") };
-        println!("imported {names}");
+        say!("imported {names}");
     }
     Ok(())
 }
@@ -97,9 +98,9 @@ async fn list(socket: &Path) -> anyhow::Result<()> {
     }
     rows.sort();
     let width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0).max("IMAGE".len());
-    println!("{:<width$}  {:<12}  SIZE", "IMAGE", "ID");
+    say!("{:<width$}  {:<12}  SIZE", "IMAGE", "ID");
     for (name, id, size) in rows {
-        println!("{name:<width$}  {id:<12}  {}", human(size));
+        say!("{name:<width$}  {id:<12}  {}", human(size));
     }
     Ok(())
 }
@@ -121,7 +122,7 @@ async fn remove(socket: &Path, names: &[String]) -> anyhow::Result<()> {
             bail!("there is no image {name}");
         }
         images.remove_image(RemoveImageRequest { image: spec }).await.map_err(said)?;
-        println!("removed {name}");
+        say!("removed {name}");
     }
     Ok(())
 }

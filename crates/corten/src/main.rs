@@ -23,6 +23,7 @@ mod pod_network;
 mod preflight;
 mod role;
 mod runtime;
+mod say;
 mod server;
 mod settings;
 mod status;

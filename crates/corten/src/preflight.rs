@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::bail;
 
+use crate::say::say;
+
 /// How a finding bears on running a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -55,7 +57,7 @@ pub fn print() -> bool {
             Verdict::Less => "less   ",
             Verdict::Missing => "MISSING",
         };
-        println!("{mark}  {:<22} {}", finding.what, finding.note);
+        say!("{mark}  {:<22} {}", finding.what, finding.note);
     }
     all.iter().all(|f| f.verdict != Verdict::Missing)
 }

@@ -69,6 +69,18 @@ struct Cluster {
     notify: Arc<Notify>,
 }
 
+/// What the component that is `user` calls itself, as upstream's does.
+fn component_of(user: &str) -> &'static str {
+    match user {
+        "system:kube-scheduler" => "kube-scheduler",
+        "system:kube-proxy" => "kube-proxy",
+        "system:serviceaccount:kube-system:coredns" => "coredns",
+        _ if user.starts_with("system:node:") => "kubelet",
+        _ if user.starts_with("system:") => "kube-controller-manager",
+        _ => "corten",
+    }
+}
+
 /// The objects' store, and this server's member if the servers replicate it.
 struct Keeping {
     store: Arc<dyn Store>,
@@ -85,7 +97,7 @@ impl Cluster {
         self.notify.reached("API ready");
         let service = server.service();
         let as_user = |name: &str, groups: &[&str]| {
-            client::in_process(service.clone(), UserInfo::authenticated(name, groups))
+            client::in_process(service.clone(), UserInfo::authenticated(name, groups), component_of(name))
         };
         let admin = as_user("kubernetes-admin", &["system:masters"]);
         self.make_objects(&admin).await?;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::layout::Layout;
+use crate::say::say;
 use crate::settings::Settings;
 use crate::{clusters, lock};
 
@@ -17,18 +18,18 @@ pub fn print(name: &str, layout: &Layout) -> anyhow::Result<ExitCode> {
 
 fn print_one(name: &str, layout: &Layout) -> anyhow::Result<bool> {
     let Some(settings) = Settings::read(layout)? else {
-        println!("{name}: not created ({})", layout.data().display());
+        say!("{name}: not created ({})", layout.data().display());
         return Ok(false);
     };
     let holder = lock::holder(layout)?;
     match holder {
-        Some(pid) => println!("{name}: running (process {pid})"),
-        None => println!("{name}: stopped"),
+        Some(pid) => say!("{name}: running (process {pid})"),
+        None => say!("{name}: stopped"),
     }
-    println!("  data directory  {}", layout.data().display());
-    println!("  API server      https://127.0.0.1:{}", settings.secure_port);
-    println!("  node            {}", settings.node_name);
-    println!("  pods, services  {}, {}", settings.pod_block, settings.service_block);
-    println!("  kubeconfig      {}", layout.kubeconfig().display());
+    say!("  data directory  {}", layout.data().display());
+    say!("  API server      https://127.0.0.1:{}", settings.secure_port);
+    say!("  node            {}", settings.node_name);
+    say!("  pods, services  {}, {}", settings.pod_block, settings.service_block);
+    say!("  kubeconfig      {}", layout.kubeconfig().display());
     Ok(holder.is_some())
 }

@@ -11,6 +11,7 @@ use crate::certs::Certificates;
 use crate::components::duration;
 use crate::join::{CONTROL_PLANES, NODES, SECRET_PREFIX, SECRET_TYPE, TOKEN_NAMESPACE, Token};
 use crate::layout::Layout;
+use crate::say::say;
 use crate::settings::Settings;
 
 /// What to do with tokens.
@@ -48,7 +49,7 @@ pub fn run(layout: &Layout, command: Command) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
-        let client = client::from_kubeconfig(&layout.kubeconfig())?;
+        let client = client::from_kubeconfig(&layout.kubeconfig(), "corten")?;
         let secrets: Api<Secret> = Api::namespaced(client, TOKEN_NAMESPACE);
         match command {
             Command::Create { token, ttl, control_plane, description, print_join_command } => {
@@ -58,8 +59,8 @@ pub fn run(layout: &Layout, command: Command) -> anyhow::Result<()> {
                 let token = token.map_or_else(Token::generate, Ok)?;
                 create(&secrets, &token, ttl, control_plane, &description).await?;
                 match print_join_command {
-                    true => println!("{}", join_command(layout, &token)?),
-                    false => println!("{}", token.full()),
+                    true => say!("{}", join_command(layout, &token)?),
+                    false => say!("{}", token.full()),
                 }
                 Ok(())
             }
@@ -72,7 +73,7 @@ pub fn run(layout: &Layout, command: Command) -> anyhow::Result<()> {
                         .delete(&name, &DeleteParams::default())
                         .await
                         .with_context(|| format!("token {id}"))?;
-                    println!("token {id} deleted");
+                    say!("token {id} deleted");
                 }
                 Ok(())
             }
@@ -108,7 +109,7 @@ fn join_command(layout: &Layout, token: &Token) -> anyhow::Result<String> {
 
 async fn list(secrets: &Api<Secret>) -> anyhow::Result<()> {
     let params = ListParams::default().fields(&format!("type={SECRET_TYPE}"));
-    println!("{:<8} {:<22} {:<15} DESCRIPTION", "ID", "EXPIRES", "JOINS");
+    say!("{:<8} {:<22} {:<15} DESCRIPTION", "ID", "EXPIRES", "JOINS");
     for secret in secrets.list(&params).await? {
         let data = secret.data.unwrap_or_default();
         let text = |key: &str| {
@@ -118,7 +119,7 @@ async fn list(secrets: &Api<Secret>) -> anyhow::Result<()> {
         let joins =
             if text("auth-extra-groups").contains(CONTROL_PLANES) { "control planes" } else { "workers" };
         let expires = if expires.is_empty() { "never" } else { &expires };
-        println!("{:<8} {expires:<22} {joins:<15} {}", text("token-id"), text("description"));
+        say!("{:<8} {expires:<22} {joins:<15} {}", text("token-id"), text("description"));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 
 use crate::layout::Layout;
 use crate::notify::{PIPE, READY};
+use crate::say::say;
 use crate::settings::{Settings, Wishes, check_port};
 use crate::{clusters, lock, preflight};
 
@@ -23,7 +24,7 @@ pub fn up(name: &str, layout: &Layout, wishes: &Wishes) -> anyhow::Result<()> {
     layout.create()?;
     let settings = Settings::read_or_create(layout, name, wishes)?;
     if let Some(pid) = lock::holder(layout)? {
-        println!("cluster {name} runs already (process {pid})");
+        say!("cluster {name} runs already (process {pid})");
         return {
             print_usage(layout);
             Ok(())
@@ -31,7 +32,7 @@ pub fn up(name: &str, layout: &Layout, wishes: &Wishes) -> anyhow::Result<()> {
     }
     check_ports(&settings)?;
     clusters::note(&settings, layout)?;
-    println!("starting cluster {name} in {}", layout.data().display());
+    say!("starting cluster {name} in {}", layout.data().display());
     let (mut server, reader) = spawn(name, layout)?;
     for line in reader.lines() {
         match line.context("read the server's progress")?.as_str() {
@@ -41,7 +42,7 @@ pub fn up(name: &str, layout: &Layout, wishes: &Wishes) -> anyhow::Result<()> {
                     Ok(())
                 };
             }
-            progress => println!("  {progress}"),
+            progress => say!("  {progress}"),
         }
     }
     let status = server.wait().context("wait for the server")?;
@@ -56,7 +57,7 @@ pub fn check_ports(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn print_usage(layout: &Layout) {
-    println!("export KUBECONFIG={}", layout.kubeconfig().display());
+    say!("export KUBECONFIG={}", layout.kubeconfig().display());
 }
 
 /// Starts the server as a process of its own session; its progress comes over a pipe.

@@ -25,7 +25,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["base", "raft"]),
     ("etcd", &["base", "pki", "proto", "store"]),
     ("client", &["base", "pki"]),
-    ("apiserver", &["base", "pki", "proto", "schema", "codec", "cel", "rules", "merge", "openapi", "store", "etcd"]),
+    (
+        "apiserver",
+        &["base", "pki", "proto", "schema", "codec", "cel", "rules", "merge", "openapi", "store", "etcd"],
+    ),
     ("scheduler", &["base", "client"]),
     ("controllers", &["base", "client", "pki"]),
     ("kubelet", &["base", "client", "pki", "proto"]),

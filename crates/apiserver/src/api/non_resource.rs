@@ -109,7 +109,7 @@ pub(crate) fn version() -> Value {
     value!({
         "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
-        "gitVersion": (format!("v1.36.2+corten-{}", env!("CARGO_PKG_VERSION"))),
+        "gitVersion": (base::GIT_VERSION),
         "gitCommit": "unknown", "gitTreeState": "", "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "none", "compiler": "rustc",
         "platform": (format!("{}/{}", std::env::consts::OS, arch()))

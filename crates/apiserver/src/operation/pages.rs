@@ -32,9 +32,10 @@ fn statusz(core: &Core) -> String {
     let (hours, minutes, seconds) = (up / 3600, up / 60 % 60, up % 60);
     format!(
         "\nkube-apiserver statusz\n{WARNING}\n\nStarted: {}\nUp: {hours} hr {minutes:02} min {seconds:02} sec\n\
-         Go version: none\nBinary version: 1.36.2\nEmulation version: 1.36\n\
+         Go version: none\nBinary version: {}\nEmulation version: 1.36\n\
          Paths: /configz /flagz /healthz /livez /metrics /readyz /statusz /version\n",
-        core.started.strftime("%a %b %e %H:%M:%S UTC %Y")
+        core.started.strftime("%a %b %e %H:%M:%S UTC %Y"),
+        base::KUBERNETES_VERSION
     )
 }
 

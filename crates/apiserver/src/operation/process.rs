@@ -17,8 +17,8 @@ pub fn render(core: &Core, out: &mut String) {
         out,
         "# HELP kubernetes_build_info A metric with a constant '1' value labeled by version.\n\
          # TYPE kubernetes_build_info gauge\n\
-         kubernetes_build_info{{major=\"1\",minor=\"36\",git_version=\"v1.36.2+corten-{}\"}} 1",
-        env!("CARGO_PKG_VERSION")
+         kubernetes_build_info{{major=\"1\",minor=\"36\",git_version=\"{}\"}} 1",
+        base::GIT_VERSION
     );
     let _ = out.write_str(
         "# HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind.\n\

@@ -9,6 +9,7 @@ mod tls;
 mod words;
 
 use std::future::Future;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +27,10 @@ pub use tls::{HTTP1, HTTP2_OR_1, Trust, client_config};
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// Who asks.
-const USER_AGENT: &str = concat!("kube-apiserver/v1.36.0 (linux) corten/", env!("CARGO_PKG_VERSION"));
+static USER_AGENT: LazyLock<HeaderValue> = LazyLock::new(|| {
+    HeaderValue::try_from(format!("kube-apiserver/{} ({})", base::GIT_VERSION, std::env::consts::OS))
+        .unwrap_or(HeaderValue::from_static("kube-apiserver"))
+});
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -216,7 +220,7 @@ impl Endpoint {
         own.extend(self.headers.clone());
         let host = self.url.authority().map_or("", |a| a.as_str());
         own.insert(HOST, HeaderValue::from_str(host).map_err(|e| wrong(e.to_string()))?);
-        own.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        own.insert(http::header::USER_AGENT, USER_AGENT.clone());
         own.entry(http::header::ACCEPT).or_insert(HeaderValue::from_static("application/json"));
         for (name, value) in headers {
             own.insert(name, value.clone());

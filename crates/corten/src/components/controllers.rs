@@ -51,7 +51,7 @@ pub struct Flags {
 
 /// Runs the controllers until `scope` ends.
 pub async fn run(flags: Flags, scope: TaskScope) -> anyhow::Result<()> {
-    let client = client::from_kubeconfig(&flags.kubeconfig)?;
+    let client = client::from_kubeconfig(&flags.kubeconfig, "kube-controller-manager")?;
     let config = Config {
         controllers: Selection::new(flags.controllers),
         cluster_name: flags.cluster_name,

@@ -81,5 +81,5 @@ pub async fn run(flags: Flags, scope: TaskScope) -> anyhow::Result<()> {
     if let (Some(certificate), Some(key)) = (flags.tls_cert_file, flags.tls_private_key_file) {
         config.serving = Some(KeyPairFiles { certificate, key });
     }
-    Ok(kubelet::run(config, client::from_kubeconfig(&flags.kubeconfig)?, scope).await?)
+    Ok(kubelet::run(config, client::from_kubeconfig(&flags.kubeconfig, "kubelet")?, scope).await?)
 }

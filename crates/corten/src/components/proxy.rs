@@ -33,6 +33,6 @@ pub async fn run(flags: Flags, scope: TaskScope) -> anyhow::Result<()> {
     let mut config = proxy::Config::new(name);
     config.cluster_cidrs = flags.cluster_cidr;
     config.masquerade_all = flags.masquerade_all;
-    let informers = Informers::new(client::from_kubeconfig(&flags.kubeconfig)?, &scope);
+    let informers = Informers::new(client::from_kubeconfig(&flags.kubeconfig, "kube-proxy")?, &scope);
     Ok(proxy::run(config, &informers, &scope).await?)
 }

@@ -25,7 +25,7 @@ pub struct Flags {
 
 /// Schedules until `scope` ends.
 pub async fn run(flags: Flags, scope: TaskScope) -> anyhow::Result<()> {
-    let client = client::from_kubeconfig(&flags.kubeconfig)?;
+    let client = client::from_kubeconfig(&flags.kubeconfig, "kube-scheduler")?;
     let start = |scope: &TaskScope| -> anyhow::Result<()> {
         let informers = Informers::new(client.clone(), scope);
         Ok(scheduler::run(&scheduler::Config::default(), client.clone(), &informers, &[], scope)?)

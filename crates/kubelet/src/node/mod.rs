@@ -16,4 +16,4 @@ pub use status::{NodeFacts, Pressure, RuntimeFacts, node_status};
 pub use status_loop::{NodeStatusContext, keep_status};
 
 /// What this kubelet says its version is.
-pub const VERSION: &str = "v1.36.0";
+pub const VERSION: &str = base::GIT_VERSION;

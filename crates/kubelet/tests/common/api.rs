@@ -50,7 +50,7 @@ impl Api {
             let api = api.clone();
             async move { Ok::<_, Infallible>(api.answer(request).await) }
         });
-        client::in_process(service, UserInfo::authenticated("system:node:node", &["system:nodes"]))
+        client::in_process(service, UserInfo::authenticated("system:node:node", &["system:nodes"]), "kubelet")
     }
 
     /// Creates or replaces an object at `path`, e.g. `/api/v1/namespaces/n/pods/p`.

@@ -164,7 +164,7 @@ fn parse_gv(path: &str) -> Option<GroupVersion> {
 }
 
 fn info() -> Value {
-    value!({"title": "Kubernetes", "version": "v1.36.0"})
+    value!({"title": "Kubernetes", "version": (format!("v{}", base::KUBERNETES_VERSION))})
 }
 
 fn gv_document(gv: &GroupVersion, resources: &[Arc<Resource>]) -> Value {

@@ -11,9 +11,7 @@ mod snapshot;
 pub(crate) use record::{Record, encode_change, encode_entry, encode_record};
 pub(crate) use recover::{Recovered, recover};
 pub(crate) use segment::{Log, Spare};
-pub(crate) use snapshot::{
-    SnapshotDecoder, SnapshotMeta, decode_snapshot, encode_snapshot, write_snapshot,
-};
+pub(crate) use snapshot::{SnapshotDecoder, SnapshotMeta, decode_snapshot, encode_snapshot, write_snapshot};
 
 /// The version of everything in the data directory, in the file [`FORMAT_FILE`].
 pub(crate) const FORMAT: u32 = 1;

@@ -11,6 +11,8 @@ use proto::etcd::rpc::maintenance_client::MaintenanceClient;
 
 use super::member::{cluster_id, initial_members};
 
+use crate::say::say;
+
 /// What to do with snapshots.
 #[derive(Subcommand)]
 pub enum Command {
@@ -103,7 +105,7 @@ async fn save(file: &Path, access: &Access) -> anyhow::Result<()> {
     }
     let (snapshot, size) = writer.finish(&SystemClock)?;
     let info = snapshot.info();
-    println!("saved {} keys of revision {} to {} ({size} bytes)", info.keys, info.revision, file.display());
+    say!("saved {} keys of revision {} to {} ({size} bytes)", info.keys, info.revision, file.display());
     Ok(())
 }
 
@@ -129,16 +131,18 @@ fn restore(file: &Path, data_dir: &Path, cluster: &NewCluster) -> anyhow::Result
         }
     }
     let info = snapshot.info();
-    println!("restored {} keys of revision {} to {}", info.keys, info.revision, data_dir.display());
+    say!("restored {} keys of revision {} to {}", info.keys, info.revision, data_dir.display());
     Ok(())
 }
 
 fn status(file: &Path) -> anyhow::Result<()> {
     let (snapshot, size) = read(file, &SystemClock)?;
     let info = snapshot.info();
-    println!(
+    say!(
         "revision {}, {} keys, {} bytes of keys and values, file {size} bytes",
-        info.revision, info.keys, info.bytes
+        info.revision,
+        info.keys,
+        info.bytes
     );
     Ok(())
 }
