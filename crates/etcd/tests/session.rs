@@ -138,7 +138,11 @@ fn plain(text: &str, endpoint: &str) -> String {
     for (pattern, with) in rules {
         text = Regex::new(pattern).unwrap().replace_all(&text, with).into_owned();
     }
-    text
+    // etcd tells the keys of a lease in no order.
+    let mut lines: Vec<&str> = text.split('\n').collect();
+    let is_key = |line: &str| line.starts_with("\"Key\" : ");
+    lines.chunk_by_mut(|a, b| is_key(a) && is_key(b)).for_each(<[&str]>::sort_unstable);
+    lines.join("\n")
 }
 
 fn session(endpoint: &str) -> Vec<String> {
